@@ -1,0 +1,638 @@
+/*
+ * lease.c
+ *		The lease protocol of one node and one lease, as a pure state machine.
+ *
+ * See lease.h for how it is driven and docs/protocol.md for why it is safe.
+ * Must never do I/O, read a clock, or depend on the server.
+ */
+#include "lease_rules.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Nobody must ever count the current epoch again. */
+static void
+close_epoch(LeaseState *lease)
+{
+	if (lease->epoch > lease->closed_epoch)
+		lease->closed_epoch = lease->epoch;
+	lease->carry = 0;
+	for (int i = 0; i < lease->nmembers; i++)
+		lease->member[i].contribution = 0;
+}
+
+static void
+enter(LeaseState *lease, LeasePhase phase, ClockTime now)
+{
+	lease->phase = phase;
+	lease->phase_since = now;
+}
+
+static void
+note_epoch(LeaseState *lease, int64_t epoch)
+{
+	if (epoch > lease->highest_epoch)
+		lease->highest_epoch = epoch;
+}
+
+/* xorshift64*: back-off needs to differ between nodes, nothing more. */
+static uint64_t
+next_random(LeaseState *lease)
+{
+	uint64_t	x = lease->random;
+
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	lease->random = x;
+	return x * UINT64_C(2685821657736338717);
+}
+
+/* ------------------------------------------------------------------------
+ * Setting up
+ * ------------------------------------------------------------------------
+ */
+
+static void
+copy_name(char *to, const char *from)
+{
+	snprintf(to, LEASE_NAME_LEN, "%s", from);
+}
+
+void
+lease_init(LeaseState *lease, const char *node, uint64_t incarnation,
+		   uint64_t previous, uint64_t seed)
+{
+	memset(lease, 0, sizeof(*lease));
+	copy_name(lease->node, node);
+	lease->incarnation = incarnation;
+	lease->previous = previous;
+	lease->phase = LEASE_FOLLOWER;
+	lease->reason = LEASE_REASON_STARTING;
+	lease->ttl_ms = 10000;		/* until a row says otherwise */
+	lease->random = seed | 1;
+}
+
+void
+lease_set_members(LeaseState *lease, int nmembers, int list_size)
+{
+	if (lease->phase == LEASE_HOLDER || lease->phase == LEASE_DRAINING)
+		lease->carry = rule_held_until(lease);
+	for (int i = 0; i < LEASE_MEMBERS_MAX; i++)
+	{
+		LeaseMember *member = &lease->member[i];
+
+		if (i >= nmembers)
+		{
+			memset(member, 0, sizeof(*member));
+			continue;
+		}
+		member->forgot = false;
+		member->contribution = 0;
+		member->discard = member->in_flight;
+		lease_restart_observation(lease, i);
+	}
+	lease->nmembers = nmembers;
+	lease->list_size = list_size;
+	lease->free_since = 0;
+	/* a race for the lease cannot straddle two lists */
+	if (lease->phase == LEASE_ACQUIRING)
+	{
+		close_epoch(lease);
+		lease->phase = LEASE_FOLLOWER;
+	}
+}
+
+void
+lease_restart_observation(LeaseState *lease, int i)
+{
+	LeaseMember *member = &lease->member[i];
+
+	member->seen = false;
+	member->unchanged_since = 0;
+	member->looked_at = 0;
+	member->look_now = true;
+}
+
+void
+lease_set_reachable(LeaseState *lease, int i, bool reachable, bool counted)
+{
+	LeaseMember *member = &lease->member[i];
+
+	if (member->counted && !counted)
+		member->contribution = 0;
+	member->reachable = reachable;
+	member->counted = counted;
+}
+
+void
+lease_resume_epoch(LeaseState *lease, int64_t epoch, int64_t closed_epoch,
+				   int64_t highest_epoch, int64_t version, ClockTime deadline)
+{
+	lease->epoch = epoch;
+	lease->closed_epoch = closed_epoch;
+	note_epoch(lease, highest_epoch);
+	note_epoch(lease, epoch);
+	if (version > lease->version)
+		lease->version = version;
+	if (epoch > closed_epoch && deadline != 0)
+	{
+		lease->phase = LEASE_HOLDER;
+		lease->carry = deadline;
+	}
+	else
+		close_epoch(lease);
+}
+
+/* ------------------------------------------------------------------------
+ * What arrives
+ * ------------------------------------------------------------------------
+ */
+
+/* R6: an epoch never falls, nor a version within an epoch, nor does a row go. */
+static bool
+has_forgotten(const LeaseMember *member, const LeaseRow *row)
+{
+	if (!member->seen)
+		return false;
+	return row->epoch < member->row.epoch ||
+		(row->epoch == member->row.epoch &&
+		 row->version < member->row.version);
+}
+
+static void
+take_row(LeaseState *lease, LeaseMember *member, const LeaseRow *row,
+		 ClockTime now)
+{
+	if (!member->seen || row->epoch != member->row.epoch ||
+		row->version != member->row.version)
+		member->unchanged_since = now;
+	member->row = *row;
+	member->seen = true;
+	member->seen_at = now;
+	note_epoch(lease, row->epoch);
+	if (row->version > lease->version)
+		lease->version = row->version;
+	/* whatever we hold there, we do not hold it any more */
+	if (!rule_row_is_current(lease, row))
+		member->contribution = 0;
+}
+
+bool
+lease_saw(LeaseState *lease, int i, const LeaseRow *row, ClockTime now)
+{
+	LeaseMember *member = &lease->member[i];
+
+	member->in_flight = false;
+	if (member->discard)
+	{
+		member->discard = false;
+		return true;
+	}
+	member->look_now = false;
+	if (member->forgot)
+		return true;
+	if (has_forgotten(member, row))
+	{
+		member->forgot = true;
+		member->contribution = 0;
+		return false;
+	}
+	take_row(lease, member, row, now);
+	/*
+	 * An acquire without an answer may be repeated under the same epoch: the
+	 * guards let only one of the two take effect.
+	 */
+	if (member->tried_epoch == lease->epoch && !rule_row_is_current(lease, row) &&
+		row->epoch == member->sent.guard_epoch &&
+		row->version == member->sent.guard_version)
+		member->tried_epoch = 0;
+	return true;
+}
+
+void
+lease_replied(LeaseState *lease, int i, const LeaseRow *row, ClockTime now)
+{
+	LeaseMember *member = &lease->member[i];
+	LeaseRequest *sent = &member->sent;
+
+	if (member->discard)
+	{
+		lease_failed(lease, i, now);
+		return;
+	}
+	member->in_flight = false;
+	if (row == NULL)
+	{
+		/* no effect: our picture of the row, or of the list, is out of date */
+		member->look_now = true;
+		if (sent->op == LEASE_OP_ACQUIRE)
+			member->refused_epoch = sent->epoch;
+		return;
+	}
+	take_row(lease, member, row, now);
+	if (sent->op != LEASE_OP_RELEASE && rule_row_is_current(lease, row))
+		member->contribution = rule_promise(lease, sent->sent_at, sent->ttl_ms,
+									   sent->op == LEASE_OP_RENEW && sent->frozen);
+}
+
+void
+lease_failed(LeaseState *lease, int i, ClockTime now)
+{
+	LeaseMember *member = &lease->member[i];
+
+	member->in_flight = false;
+	member->discard = false;
+	member->retry_at = now + clock_min(lease_look_interval(lease), clock_ms(50));
+	if (member->sent.op == LEASE_OP_RENEW)
+		member->renewed_at = 0; /* the next answer tells as much as a look */
+	else
+		member->look_now = true;
+}
+
+/* ------------------------------------------------------------------------
+ * Time passes
+ * ------------------------------------------------------------------------
+ */
+
+/* What people asked for binds a holder from its next renewal. */
+static void
+follow_requests(LeaseState *lease)
+{
+	const LeaseRow *request = lease_request(lease);
+
+	if (request == NULL)
+		return;
+	if (request->ttl_wanted_ms >= LEASE_TTL_MIN_MS &&
+		request->ttl_wanted_ms <= LEASE_TTL_MAX_MS)
+		lease->ttl_ms = request->ttl_wanted_ms;
+	lease->frozen = request->pause_wanted;
+}
+
+static void
+abandon(LeaseState *lease, LeaseReason reason, ClockTime now)
+{
+	close_epoch(lease);
+	lease->reason = reason;
+	enter(lease, LEASE_FOLLOWER, now);
+}
+
+static void
+tick_holder(LeaseState *lease, ClockTime now)
+{
+	follow_requests(lease);
+	if (now >= rule_held_until(lease))
+		abandon(lease, LEASE_REASON_EXPIRED, now);
+	else if (lease->carry != 0 && rule_earned_until(lease) >= lease->carry)
+		lease->carry = 0;
+}
+
+static void
+tick_acquiring(LeaseState *lease, ClockTime now)
+{
+	int			refused = 0;
+
+	if (now < rule_earned_until(lease))
+	{
+		lease->reason = LEASE_REASON_NONE;
+		enter(lease, LEASE_HOLDER, now);
+		return;
+	}
+	for (int i = 0; i < lease->nmembers; i++)
+		if (lease->member[i].refused_epoch == lease->epoch)
+			refused++;
+	if (!lease->able ||
+		refused > lease->list_size - lease_majority(lease) ||
+		now >= lease->phase_since + rule_acquire_timeout(lease))
+	{
+		/* R4: give back what was won, and let chance decide the next round */
+		lease->not_before = now +
+			(ClockTime) (next_random(lease) %
+						 (uint64_t) (4 * lease_look_interval(lease)));
+		lease->free_since = 0;
+		abandon(lease, LEASE_REASON_BACKING_OFF, now);
+	}
+}
+
+static void
+tick_releasing(LeaseState *lease, ClockTime now)
+{
+	int			left = 0;
+
+	for (int i = 0; i < lease->nmembers; i++)
+	{
+		const LeaseMember *member = &lease->member[i];
+
+		if (rule_counts(member) && member->reachable &&
+			(member->in_flight || rule_row_is_leftover(lease, &member->row)))
+			left++;
+	}
+	if (left == 0 || now >= lease->phase_since + rule_acquire_timeout(lease))
+	{
+		lease->reserve_for[0] = '\0';
+		enter(lease, LEASE_FOLLOWER, now);
+	}
+}
+
+/* Why a follower does not begin to acquire; NONE if it may. */
+static LeaseReason
+why_not_acquire(LeaseState *lease, ClockTime now)
+{
+	const LeaseRow *best = lease_best_row(lease);
+	bool		mine;
+
+	if (lease->list_size == 0 || !rule_majority_seen(lease))
+		return lease->reason == LEASE_REASON_EXPIRED ?
+			LEASE_REASON_EXPIRED : LEASE_REASON_NO_MAJORITY;
+	if (best == NULL)
+		return LEASE_REASON_UNKNOWN_LEASE;
+	if (rule_count_takeable(lease, now) < lease_majority(lease))
+	{
+		lease->free_since = 0;
+		if (best->frozen)
+			return LEASE_REASON_FROZEN;
+		if (best->holder[0] == '\0' && best->reserved_for[0] != '\0')
+			return LEASE_REASON_RESERVED;
+		if (strcmp(best->holder, lease->node) == 0)
+			return LEASE_REASON_WAITING;
+		return LEASE_REASON_HELD;
+	}
+	if (lease->free_since == 0)
+		lease->free_since = now;
+	mine = rule_meant_for_me(lease);
+	if (!lease->able)
+		return LEASE_REASON_NOT_ABLE;
+	if (!lease->eager && !mine)
+		return LEASE_REASON_NOT_EAGER;
+	if (!rule_margin_fits(lease))
+		return LEASE_REASON_MARGIN;
+	if (now < lease->not_before ||
+		(!mine && (now < lease->abstain_until ||
+				   now < lease->free_since + lease->stagger)))
+		return LEASE_REASON_BACKING_OFF;
+	if (lease->durable_epoch <= lease->highest_epoch)
+		return LEASE_REASON_DISK;
+	return LEASE_REASON_NONE;
+}
+
+static void
+tick_follower(LeaseState *lease, ClockTime now)
+{
+	const LeaseRow *best = lease_best_row(lease);
+	LeaseReason reason;
+
+	if (best != NULL)
+		lease->ttl_ms = best->ttl_ms;
+	follow_requests(lease);
+	reason = why_not_acquire(lease, now);
+	lease->reason = reason;
+	if (reason != LEASE_REASON_NONE)
+		return;
+	lease->epoch = ++lease->highest_epoch;
+	lease->carry = 0;
+	lease->free_since = 0;
+	enter(lease, LEASE_ACQUIRING, now);
+}
+
+void
+lease_tick(LeaseState *lease, ClockTime now)
+{
+	switch (lease->phase)
+	{
+		case LEASE_HOLDER:
+		case LEASE_DRAINING:
+			tick_holder(lease, now);
+			break;
+		case LEASE_ACQUIRING:
+			tick_acquiring(lease, now);
+			break;
+		case LEASE_RELEASING:
+			tick_releasing(lease, now);
+			break;
+		case LEASE_FOLLOWER:
+			tick_follower(lease, now);
+			break;
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * What to send
+ * ------------------------------------------------------------------------
+ */
+
+/* Every message of a holder carries a version above all before it (R14). */
+static void
+fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
+			 LeaseRequest *request)
+{
+	memset(request, 0, sizeof(*request));
+	request->op = op;
+	request->epoch = lease->epoch;
+	request->ttl_ms = lease->ttl_ms;
+	request->frozen = lease->frozen;
+	if (op != LEASE_OP_LOOK)
+		request->version = ++lease->version;
+	if (op == LEASE_OP_ACQUIRE)
+	{
+		request->guard_epoch = member->row.epoch;
+		request->guard_version = member->row.version;
+		request->reclaim = rule_row_is_reclaimable(lease, &member->row);
+		request->frozen = member->row.frozen && request->reclaim;
+		copy_name(request->from, member->row.holder);
+	}
+	else if (op == LEASE_OP_RELEASE)
+	{
+		request->epoch = member->row.epoch;
+		copy_name(request->reserved_for, lease->reserve_for);
+	}
+}
+
+/* Is the row's promise another than the one that renewals make now? */
+static bool
+promise_changed(const LeaseState *lease, const LeaseRow *row)
+{
+	return row->ttl_ms != lease->ttl_ms || row->frozen != lease->frozen;
+}
+
+/* Whoever waits for the lease looks often; its holder need not. */
+static ClockTime
+look_pace(const LeaseState *lease)
+{
+	return lease->phase == LEASE_FOLLOWER || lease->phase == LEASE_ACQUIRING ?
+		lease_look_interval(lease) : lease_renew_interval(lease);
+}
+
+static LeaseOp
+choose_op(const LeaseState *lease, const LeaseMember *member, ClockTime now)
+{
+	bool		has_epoch = lease->phase == LEASE_HOLDER ||
+		lease->phase == LEASE_DRAINING || lease->phase == LEASE_ACQUIRING;
+	ClockTime	look_interval = look_pace(lease);
+
+	if (now < member->retry_at)
+		return LEASE_OP_NONE;
+	if (member->seen && rule_counts(member) && !member->look_now)
+	{
+		const LeaseRow *row = &member->row;
+
+		if (rule_row_is_leftover(lease, row) && !row->frozen)
+			return LEASE_OP_RELEASE;
+		if (has_epoch && rule_row_is_current(lease, row))
+		{
+			if (member->contribution == 0 ||
+				promise_changed(lease, row) ||
+				now >= member->renewed_at + lease_renew_interval(lease))
+				return LEASE_OP_RENEW;
+			return LEASE_OP_NONE;
+		}
+		if (has_epoch && member->tried_epoch != lease->epoch &&
+			row->epoch < lease->epoch && rule_takeable(lease, member, now))
+			return LEASE_OP_ACQUIRE;
+	}
+	if (member->look_now || now >= member->looked_at + look_interval)
+		return LEASE_OP_LOOK;
+	return LEASE_OP_NONE;
+}
+
+bool
+lease_next(LeaseState *lease, int i, ClockTime now, LeaseRequest *request)
+{
+	LeaseMember *member = &lease->member[i];
+	LeaseOp		op;
+
+	if (member->in_flight || !member->reachable)
+		return false;
+	op = choose_op(lease, member, now);
+	if (op == LEASE_OP_NONE)
+		return false;
+
+	fill_request(lease, member, op, request);
+	request->sent_at = now;
+	if (op == LEASE_OP_LOOK)
+		member->looked_at = now;
+	else if (op == LEASE_OP_ACQUIRE)
+		member->tried_epoch = lease->epoch;
+	else if (op == LEASE_OP_RENEW)
+	{
+		/* R13: from here on we rely on no more than this message promises */
+		ClockTime	until = rule_promise(lease, now, request->ttl_ms, request->frozen);
+
+		member->renewed_at = now;
+		member->contribution = clock_min(member->contribution, until);
+		lease->carry = clock_min(lease->carry, until);
+	}
+	member->sent = *request;
+	member->in_flight = true;
+	return true;
+}
+
+/* ------------------------------------------------------------------------
+ * When to look again
+ * ------------------------------------------------------------------------
+ */
+
+static ClockTime
+member_wakeup(const LeaseState *lease, const LeaseMember *member, ClockTime now)
+{
+	ClockTime	at;
+
+	if (!member->reachable || member->in_flight)
+		return CLOCK_NEVER;
+	if (now < member->retry_at)
+		return member->retry_at;
+	if (choose_op(lease, member, now) != LEASE_OP_NONE)
+		return now;
+	if (lease->phase != LEASE_FOLLOWER && rule_row_is_current(lease, &member->row))
+		return member->renewed_at + lease_renew_interval(lease);
+	at = member->looked_at + look_pace(lease);
+	if (member->seen)
+	{
+		ClockTime	free_at = rule_takeable_at(lease, member);
+
+		if (free_at > now)
+			at = clock_min(at, free_at);
+	}
+	return at;
+}
+
+ClockTime
+lease_wakeup(const LeaseState *lease, ClockTime now)
+{
+	ClockTime	at = CLOCK_NEVER;
+
+	for (int i = 0; i < lease->nmembers; i++)
+		at = clock_min(at, member_wakeup(lease, &lease->member[i], now));
+	switch (lease->phase)
+	{
+		case LEASE_HOLDER:
+		case LEASE_DRAINING:
+			at = clock_min(at, rule_held_until(lease));
+			break;
+		case LEASE_ACQUIRING:
+		case LEASE_RELEASING:
+			at = clock_min(at, lease->phase_since + rule_acquire_timeout(lease));
+			break;
+		case LEASE_FOLLOWER:
+			if (lease->not_before > now)
+				at = clock_min(at, lease->not_before);
+			if (lease->abstain_until > now)
+				at = clock_min(at, lease->abstain_until);
+			if (lease->free_since != 0 &&
+				lease->free_since + lease->stagger > now)
+				at = clock_min(at, lease->free_since + lease->stagger);
+			break;
+	}
+	return at;
+}
+
+int64_t
+lease_epoch_to_persist(const LeaseState *lease)
+{
+	if (lease->phase == LEASE_FOLLOWER && rule_majority_seen(lease))
+		return lease->highest_epoch + 1;
+	return lease->highest_epoch;
+}
+
+/* ------------------------------------------------------------------------
+ * Giving it up
+ * ------------------------------------------------------------------------
+ */
+
+bool
+lease_begin_drain(LeaseState *lease, const char *reserve_for, ClockTime now)
+{
+	if (lease->phase != LEASE_HOLDER)
+		return false;
+	copy_name(lease->reserve_for, reserve_for);
+	enter(lease, LEASE_DRAINING, now);
+	return true;
+}
+
+bool
+lease_undo_drain(LeaseState *lease, ClockTime now)
+{
+	if (lease->phase != LEASE_DRAINING)
+		return false;
+	lease->reserve_for[0] = '\0';
+	enter(lease, LEASE_HOLDER, now);
+	return true;
+}
+
+void
+lease_drained(LeaseState *lease, ClockTime now)
+{
+	if (lease->phase != LEASE_DRAINING)
+		return;
+	close_epoch(lease);
+	lease->reason = LEASE_REASON_NONE;
+	enter(lease, LEASE_RELEASING, now);
+}
+
+void
+lease_close(LeaseState *lease, ClockTime now)
+{
+	if (lease->phase == LEASE_FOLLOWER)
+		return;
+	abandon(lease, LEASE_REASON_NOT_ABLE, now);
+	lease->reserve_for[0] = '\0';
+}
