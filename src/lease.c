@@ -119,10 +119,15 @@ lease_set_reachable(LeaseState *lease, int i, bool reachable, bool counted)
 {
 	LeaseMember *member = &lease->member[i];
 
-	if (member->counted && !counted)
-		member->contribution = 0;
 	member->reachable = reachable;
 	member->counted = counted;
+}
+
+void
+lease_forgotten(LeaseState *lease, int i)
+{
+	lease->member[i].forgot = true;
+	lease->member[i].contribution = 0;
 }
 
 void
@@ -194,8 +199,7 @@ lease_saw(LeaseState *lease, int i, const LeaseRow *row, ClockTime now)
 		return true;
 	if (has_forgotten(member, row))
 	{
-		member->forgot = true;
-		member->contribution = 0;
+		lease_forgotten(lease, i);
 		return false;
 	}
 	take_row(lease, member, row, now);

@@ -185,9 +185,15 @@ extern void lease_set_members(LeaseState *lease, int nmembers, int list_size);
 /* The member's address or timeline changed: its rows are watched anew (R14). */
 extern void lease_restart_observation(LeaseState *lease, int member);
 
-/* A session with the member stands, or is gone; is the member on our list? */
+/*
+ * A session with the member stands, or is gone; is the member on our list?
+ * What it promised before stands in either case.
+ */
 extern void lease_set_reachable(LeaseState *lease, int member,
 								bool reachable, bool counted);
+
+/* R6: the member is not what it was; its promises are void. */
+extern void lease_forgotten(LeaseState *lease, int member);
 
 /* The answer to a look. Returns false if the member has lost its memory (R6). */
 extern bool lease_saw(LeaseState *lease, int member, const LeaseRow *row,

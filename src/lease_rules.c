@@ -273,7 +273,7 @@ rule_earned_until(const LeaseState *lease)
 		ClockTime	c = lease->member[i].contribution;
 		int			at;
 
-		if (!rule_counts(&lease->member[i]) || c == 0)
+		if (c == 0)
 			continue;
 		for (at = n++; at > 0 && latest[at - 1] < c; at--)
 			latest[at] = latest[at - 1];

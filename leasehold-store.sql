@@ -1,0 +1,107 @@
+-- leasehold-store.sql: the lease store, for one member.
+--
+-- Run it once in a database of its own, on each member:
+--
+--     createdb leasehold_store
+--     psql -d leasehold_store -f leasehold-store.sql
+--
+-- or, from a node, SELECT leasehold.init_store('host=... dbname=leasehold_store').
+-- No library is needed there.  The file keeps to what any PostgreSQL-wire
+-- database with serialisable single-row updates understands: tables with
+-- primary keys, plain types, no functions, no triggers.
+--
+-- A role with no more rights than a node needs: see the end of this file.
+--
+-- Nothing in here is ever published or replicated logically, and a physical
+-- standby is never a member.
+
+CREATE SCHEMA leasehold_store;
+
+-- Who this member is, and the list of members that it belongs to.  One row.
+--   schema_version  of this file
+--   store_id        made once; another one means another store
+--   generation      of the list of members; 0: no list yet
+--   members         the list: store_id/system identifier/timeline, by comma
+--   settled         the list is committed at a majority of old and new
+--   changes         rises whenever a lease here changes hands
+CREATE TABLE leasehold_store.store (
+    id              integer PRIMARY KEY,
+    schema_version  integer NOT NULL,
+    store_id        text NOT NULL,
+    generation      bigint NOT NULL,
+    members         text NOT NULL,
+    settled         boolean NOT NULL,
+    changes         bigint NOT NULL
+);
+
+INSERT INTO leasehold_store.store
+    (id, schema_version, store_id, generation, members, settled, changes)
+    VALUES (1, 1, CAST(gen_random_uuid() AS text), 0, '', false, 0);
+
+-- One row per lease.  The primary key never changes and no other column is
+-- indexed, so renewals stay in their page.
+--   holder .. reserved_for    the register: every write raises the version
+--   request_seq .. handover_to   what people ask for: raises request_seq only
+CREATE TABLE leasehold_store.lease (
+    name            text PRIMARY KEY,
+    holder          text NOT NULL,
+    incarnation     bigint NOT NULL,
+    epoch           bigint NOT NULL,
+    version         bigint NOT NULL,
+    nonce           bigint NOT NULL,
+    ttl_ms          integer NOT NULL,
+    frozen          boolean NOT NULL,
+    reserved_for    text NOT NULL,
+    request_seq     bigint NOT NULL,
+    ttl_wanted_ms   integer NOT NULL,
+    pause_wanted    boolean NOT NULL,
+    handover_to     text NOT NULL,
+    answer          text NOT NULL,
+    kind            text NOT NULL,
+    scope           text NOT NULL,
+    system_identifier text NOT NULL,
+    timeline        integer NOT NULL,
+    holder_lsn      text NOT NULL,
+    sync_set        text NOT NULL,
+    dropped         boolean NOT NULL
+) WITH (fillfactor = 50);
+
+-- One row per node: its heartbeat, and what it says of itself.
+CREATE TABLE leasehold_store.node (
+    name            text PRIMARY KEY,
+    incarnation     bigint NOT NULL,
+    beat            bigint NOT NULL,
+    advertise       text NOT NULL,
+    role            text NOT NULL,
+    lsn             text NOT NULL,
+    timeline        integer NOT NULL,
+    priority        integer NOT NULL,
+    version         text NOT NULL
+) WITH (fillfactor = 50);
+
+-- Every change of hands, written in the same statement as the change.
+CREATE TABLE leasehold_store.history (
+    lease           text NOT NULL,
+    epoch           bigint NOT NULL,
+    to_node         text NOT NULL,
+    from_node       text NOT NULL,
+    reason          text NOT NULL,
+    at              timestamp with time zone NOT NULL,
+    PRIMARY KEY (lease, epoch, to_node)
+);
+
+-- A role for the nodes, with the least rights that do:
+--
+--     CREATE ROLE leasehold LOGIN;
+--     GRANT CONNECT ON DATABASE leasehold_store TO leasehold;
+--     GRANT USAGE ON SCHEMA leasehold_store TO leasehold;
+--     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store TO leasehold;
+--     GRANT DELETE ON leasehold_store.node, leasehold_store.history TO leasehold;
+--
+-- psql makes it when asked by -v leasehold_role=NAME:
+\if :{?leasehold_role}
+CREATE ROLE :"leasehold_role" LOGIN;
+GRANT USAGE ON SCHEMA leasehold_store TO :"leasehold_role";
+GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store TO :"leasehold_role";
+GRANT DELETE ON leasehold_store.node, leasehold_store.history TO :"leasehold_role";
+\endif

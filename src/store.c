@@ -1,0 +1,518 @@
+/*
+ * store.c
+ *		What is said to a member of the store, and what it answers.
+ *
+ * Each statement is one implicit transaction.  Where one takes locks on more
+ * than one row, it takes the store row first, then lease rows, then others.
+ * None decides anything by the store's clock; "at" in the history is for
+ * people.  See docs/protocol.md for the guards.
+ *
+ * Must never log or raise an error: what a member answers is data.
+ */
+#include "postgres.h"
+
+#include <inttypes.h>
+
+#include "common/pg_prng.h"
+
+#include "store.h"
+
+#define HEAD_COLUMNS \
+	"s.schema_version, s.store_id, s.generation, s.members, s.settled, s.changes"
+#define LEASE_COLUMNS(t) \
+	t ".name, " t ".holder, " t ".incarnation, " t ".epoch, " t ".version, " \
+	t ".ttl_ms, " t ".frozen, " t ".reserved_for, " t ".request_seq, " \
+	t ".ttl_wanted_ms, " t ".pause_wanted, " t ".handover_to, " \
+	t ".kind, " t ".scope, " t ".dropped"
+
+/* Their places in an answer. */
+enum
+{
+	AT_SCHEMA_VERSION, AT_STORE_ID, AT_GENERATION, AT_MEMBERS, AT_SETTLED,
+	AT_CHANGES,
+	AT_LEASE
+};
+enum
+{
+	COL_NAME, COL_HOLDER, COL_INCARNATION, COL_EPOCH, COL_VERSION, COL_TTL,
+	COL_FROZEN, COL_RESERVED, COL_SEQ, COL_TTL_WANTED, COL_PAUSE_WANTED,
+	COL_HANDOVER, COL_KIND, COL_SCOPE, COL_DROPPED, COL_COUNT
+};
+#define AT_NODE_INCARNATION (AT_LEASE + COL_COUNT)
+#define AT_NODE_BEAT		(AT_NODE_INCARNATION + 1)
+
+/*
+ * PostgreSQL itself says more than other servers do; one that does not know
+ * these functions answers with an error, and is taken as it is.
+ */
+static const char identify_sql[] =
+"SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),"
+" pg_catalog.pg_is_in_recovery(),"
+" CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE"
+" pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8) END,"
+" pg_catalog.current_setting('synchronous_commit')";
+
+static const char look_sql[] =
+"SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("l") ", n.incarnation, n.beat"
+" FROM leasehold_store.store s"
+" LEFT JOIN leasehold_store.lease l ON l.name = $1"
+" LEFT JOIN leasehold_store.node n ON n.name = $2"
+" WHERE s.id = 1";
+
+/* The store row first: its list must not change under an acquire (R10). */
+static const char acquire_sql[] =
+"WITH c AS (UPDATE leasehold_store.store SET changes = changes + 1"
+" WHERE id = 1 AND generation = $1 RETURNING id),"
+" a AS (UPDATE leasehold_store.lease SET holder = $2, incarnation = $3,"
+" epoch = $4, version = $5, nonce = $6, ttl_ms = $7, frozen = $8,"
+" reserved_for = '', handover_to = '', answer = ''"
+" FROM c WHERE lease.name = $9 AND lease.epoch = $10 AND lease.version = $11"
+" AND lease.epoch < $4 AND NOT lease.dropped AND (NOT lease.frozen OR $8)"
+" RETURNING " LEASE_COLUMNS("lease") "),"
+" h AS (INSERT INTO leasehold_store.history"
+" (lease, epoch, to_node, from_node, reason, at)"
+" SELECT name, epoch, holder, $12, $13, current_timestamp FROM a"
+" ON CONFLICT (lease, epoch, to_node) DO NOTHING)"
+" SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("a") ", NULL, NULL"
+" FROM leasehold_store.store s LEFT JOIN a ON true WHERE s.id = 1";
+
+/* With the heartbeat: one round trip per member and tick. */
+static const char renew_sql[] =
+"WITH b AS (UPDATE leasehold_store.node SET beat = beat + 1, role = $8,"
+" lsn = $9, timeline = $10, priority = $11"
+" WHERE name = $1 AND incarnation = $2 RETURNING incarnation, beat),"
+" r AS (UPDATE leasehold_store.lease SET version = $3, nonce = $4,"
+" ttl_ms = $5, frozen = $6, holder_lsn = $9, timeline = $10"
+" WHERE name = $7 AND holder = $1 AND incarnation = $2 AND epoch = $12"
+" AND version < $3 AND EXISTS (SELECT 1 FROM leasehold_store.store"
+" WHERE id = 1 AND generation = $13)"
+" RETURNING " LEASE_COLUMNS("lease") ")"
+" SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("r") ", b.incarnation, b.beat"
+" FROM leasehold_store.store s LEFT JOIN r ON true LEFT JOIN b ON true"
+" WHERE s.id = 1";
+
+static const char release_sql[] =
+"WITH r AS (UPDATE leasehold_store.lease SET holder = '', version = $3,"
+" nonce = $4, reserved_for = $5, handover_to = ''"
+" WHERE name = $6 AND holder = $1 AND incarnation = $2 AND epoch = $7"
+" AND version < $3 AND NOT frozen RETURNING " LEASE_COLUMNS("lease") "),"
+" h AS (INSERT INTO leasehold_store.history"
+" (lease, epoch, to_node, from_node, reason, at)"
+" SELECT name, epoch, '', $1, $8, current_timestamp FROM r"
+" ON CONFLICT (lease, epoch, to_node) DO NOTHING)"
+" SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("r") ", NULL, NULL"
+" FROM leasehold_store.store s LEFT JOIN r ON true WHERE s.id = 1";
+
+static const char beat_sql[] =
+"UPDATE leasehold_store.node SET beat = beat + 1, role = $3, lsn = $4,"
+" timeline = $5, priority = $6, advertise = $7"
+" WHERE name = $1 AND incarnation = $2 RETURNING incarnation, beat";
+
+static const char join_sql[] =
+"INSERT INTO leasehold_store.node AS n (name, incarnation, beat, role, lsn,"
+" timeline, priority, advertise, version)"
+" VALUES ($1, $2, 1, $3, $4, $5, $6, $7, $8)"
+" ON CONFLICT (name) DO UPDATE SET incarnation = excluded.incarnation,"
+" beat = n.beat + 1, role = excluded.role, lsn = excluded.lsn,"
+" timeline = excluded.timeline, priority = excluded.priority,"
+" advertise = excluded.advertise, version = excluded.version"
+" WHERE n.incarnation = $9 AND n.beat = $10 RETURNING n.incarnation, n.beat";
+
+static const char nodes_sql[] =
+"SELECT name, incarnation, beat, advertise, role, lsn, timeline, priority,"
+" version FROM leasehold_store.node ORDER BY name";
+
+static const char leases_sql[] =
+"SELECT " LEASE_COLUMNS("l") " FROM leasehold_store.lease l"
+" WHERE NOT l.dropped ORDER BY l.name";
+
+static const char history_sql[] =
+"SELECT lease, epoch, from_node, to_node, reason,"
+" CAST(extract(epoch FROM at) * 1000000 AS bigint)"
+" FROM leasehold_store.history ORDER BY lease, epoch DESC, to_node LIMIT $1";
+
+static const char answer_sql[] =
+"UPDATE leasehold_store.lease SET handover_to = '', answer = $3"
+" WHERE name = $1 AND request_seq = $2";
+
+static const char notify_sql[] = "NOTIFY " STORE_CHANNEL;
+static const char session_sql[] =
+"SET idle_session_timeout = 0; LISTEN " STORE_CHANNEL;
+static const char session_sync_sql[] =
+"SET synchronous_commit = on; SET idle_session_timeout = 0; LISTEN "
+STORE_CHANNEL;
+
+const char *const store_statements[] = {
+	look_sql, acquire_sql, renew_sql, release_sql, beat_sql, join_sql,
+	nodes_sql, leases_sql, history_sql, answer_sql, NULL
+};
+
+/* ------------------------------------------------------------------------
+ * Sending
+ * ------------------------------------------------------------------------
+ */
+
+/* Parameters as text, with room for the numbers among them. */
+typedef struct Params
+{
+	int			n;
+	const char *value[LINK_PARAMS_MAX];
+	char		number[LINK_PARAMS_MAX][24];
+} Params;
+
+static void
+add_text(Params *params, const char *text)
+{
+	Assert(params->n < LINK_PARAMS_MAX);
+	params->value[params->n++] = text;
+}
+
+static void
+add_int(Params *params, int64 value)
+{
+	snprintf(params->number[params->n], sizeof(params->number[0]),
+			 INT64_FORMAT, value);
+	add_text(params, params->number[params->n]);
+}
+
+static void
+add_bool(Params *params, bool value)
+{
+	add_text(params, value ? "true" : "false");
+}
+
+/* A write is known again by its nonce. */
+static void
+add_nonce(Params *params)
+{
+	add_int(params, (int64) (pg_prng_uint64(&pg_global_prng_state) >> 1));
+}
+
+static bool
+send_params(Link *link, const char *sql, const Params *params,
+			ClockTime deadline)
+{
+	return link_send(link, sql, params->n, params->value, deadline);
+}
+
+bool
+store_send_identify(Link *link, ClockTime deadline)
+{
+	return link_send(link, identify_sql, 0, NULL, deadline);
+}
+
+bool
+store_send_prepare_session(Link *link, const StoreServer *server,
+						   ClockTime deadline)
+{
+	return link_send(link, server->lax_commit ? session_sync_sql : session_sql,
+					 0, NULL, deadline);
+}
+
+bool
+store_send_look(Link *link, const char *lease, const char *node,
+				ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_text(&params, lease);
+	add_text(&params, node);
+	return send_params(link, look_sql, &params, deadline);
+}
+
+bool
+store_send_acquire(Link *link, const char *lease, const StoreNode *self,
+				   int64 generation, const LeaseRequest *request,
+				   const char *reason, ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_int(&params, generation);
+	add_text(&params, self->name);
+	add_int(&params, (int64) self->incarnation);
+	add_int(&params, request->epoch);
+	add_int(&params, request->version);
+	add_nonce(&params);
+	add_int(&params, request->ttl_ms);
+	add_bool(&params, request->frozen);
+	add_text(&params, lease);
+	add_int(&params, request->guard_epoch);
+	add_int(&params, request->guard_version);
+	add_text(&params, request->from);
+	add_text(&params, reason);
+	return send_params(link, acquire_sql, &params, deadline);
+}
+
+bool
+store_send_renew(Link *link, const char *lease, const StoreNode *self,
+				 int64 generation, const LeaseRequest *request,
+				 ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_text(&params, self->name);
+	add_int(&params, (int64) self->incarnation);
+	add_int(&params, request->version);
+	add_nonce(&params);
+	add_int(&params, request->ttl_ms);
+	add_bool(&params, request->frozen);
+	add_text(&params, lease);
+	add_text(&params, self->role);
+	add_text(&params, self->lsn);
+	add_int(&params, self->timeline);
+	add_int(&params, self->priority);
+	add_int(&params, request->epoch);
+	add_int(&params, generation);
+	return send_params(link, renew_sql, &params, deadline);
+}
+
+bool
+store_send_release(Link *link, const char *lease, const StoreNode *self,
+				   const LeaseRequest *request, const char *reason,
+				   ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_text(&params, self->name);
+	add_int(&params, (int64) self->incarnation);
+	add_int(&params, request->version);
+	add_nonce(&params);
+	add_text(&params, request->reserved_for);
+	add_text(&params, lease);
+	add_int(&params, request->epoch);
+	add_text(&params, reason);
+	return send_params(link, release_sql, &params, deadline);
+}
+
+/* What a node says of itself, in the order of beat_sql and join_sql. */
+static void
+add_self(Params *params, const StoreNode *self)
+{
+	add_text(params, self->name);
+	add_int(params, (int64) self->incarnation);
+	add_text(params, self->role);
+	add_text(params, self->lsn);
+	add_int(params, self->timeline);
+	add_int(params, self->priority);
+	add_text(params, self->advertise);
+}
+
+bool
+store_send_beat(Link *link, const StoreNode *self, ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_self(&params, self);
+	return send_params(link, beat_sql, &params, deadline);
+}
+
+bool
+store_send_join(Link *link, const StoreNode *self, uint64 incarnation,
+				int64 beat, ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_self(&params, self);
+	add_text(&params, self->version);
+	add_int(&params, (int64) incarnation);
+	add_int(&params, beat);
+	return send_params(link, join_sql, &params, deadline);
+}
+
+bool
+store_send_nodes(Link *link, ClockTime deadline)
+{
+	return link_send(link, nodes_sql, 0, NULL, deadline);
+}
+
+bool
+store_send_leases(Link *link, ClockTime deadline)
+{
+	return link_send(link, leases_sql, 0, NULL, deadline);
+}
+
+bool
+store_send_history(Link *link, int limit, ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_int(&params, limit);
+	return send_params(link, history_sql, &params, deadline);
+}
+
+bool
+store_send_notify(Link *link, ClockTime deadline)
+{
+	return link_send(link, notify_sql, 0, NULL, deadline);
+}
+
+bool
+store_send_answer(Link *link, const char *lease, int64 request_seq,
+				  const char *answer, ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_text(&params, lease);
+	add_int(&params, request_seq);
+	add_text(&params, answer);
+	return send_params(link, answer_sql, &params, deadline);
+}
+
+/* ------------------------------------------------------------------------
+ * Reading
+ * ------------------------------------------------------------------------
+ */
+
+static int64
+get_int(const PGresult *result, int row, int column)
+{
+	return strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+static bool
+get_bool(const PGresult *result, int row, int column)
+{
+	return PQgetvalue(result, row, column)[0] == 't';
+}
+
+static void
+get_text(const PGresult *result, int row, int column, char *to, size_t size)
+{
+	strlcpy(to, PQgetvalue(result, row, column), size);
+}
+
+bool
+store_read_identify(const PGresult *result, StoreServer *server)
+{
+	const char *commit;
+
+	memset(server, 0, sizeof(*server));
+	if (PQntuples(result) != 1 || PQnfields(result) != 4)
+		return false;
+	get_text(result, 0, 0, server->sysid, sizeof(server->sysid));
+	server->in_recovery = get_bool(result, 0, 1);
+	server->timeline = (int32) strtol(PQgetvalue(result, 0, 2), NULL, 16);
+	commit = PQgetvalue(result, 0, 3);
+	server->lax_commit = strcmp(commit, "off") == 0 ||
+		strcmp(commit, "local") == 0;
+	server->notifies = true;
+	return true;
+}
+
+static void
+read_lease(const PGresult *result, int row, int at, StoreLease *lease)
+{
+	LeaseRow   *r = &lease->row;
+
+	memset(lease, 0, sizeof(*lease));
+	if (PQgetisnull(result, row, at + COL_NAME))
+		return;
+	get_text(result, row, at + COL_NAME, lease->name, sizeof(lease->name));
+	get_text(result, row, at + COL_HOLDER, r->holder, sizeof(r->holder));
+	r->incarnation = (uint64) get_int(result, row, at + COL_INCARNATION);
+	r->epoch = get_int(result, row, at + COL_EPOCH);
+	r->version = get_int(result, row, at + COL_VERSION);
+	r->ttl_ms = (int32) get_int(result, row, at + COL_TTL);
+	r->frozen = get_bool(result, row, at + COL_FROZEN);
+	get_text(result, row, at + COL_RESERVED, r->reserved_for,
+			 sizeof(r->reserved_for));
+	r->request_seq = get_int(result, row, at + COL_SEQ);
+	r->ttl_wanted_ms = (int32) get_int(result, row, at + COL_TTL_WANTED);
+	r->pause_wanted = get_bool(result, row, at + COL_PAUSE_WANTED);
+	get_text(result, row, at + COL_HANDOVER, r->handover_to,
+			 sizeof(r->handover_to));
+	get_text(result, row, at + COL_KIND, lease->kind, sizeof(lease->kind));
+	get_text(result, row, at + COL_SCOPE, lease->scope, sizeof(lease->scope));
+	r->present = !get_bool(result, row, at + COL_DROPPED);
+}
+
+void
+store_read_answer(const PGresult *result, StoreAnswer *answer)
+{
+	StoreHead  *head = &answer->head;
+
+	memset(answer, 0, sizeof(*answer));
+	if (PQntuples(result) != 1 || PQnfields(result) != AT_NODE_BEAT + 1)
+		return;
+	head->schema_version = (int) get_int(result, 0, AT_SCHEMA_VERSION);
+	get_text(result, 0, AT_STORE_ID, head->store_id, sizeof(head->store_id));
+	head->generation = get_int(result, 0, AT_GENERATION);
+	get_text(result, 0, AT_MEMBERS, head->members, sizeof(head->members));
+	head->settled = get_bool(result, 0, AT_SETTLED);
+	head->changes = get_int(result, 0, AT_CHANGES);
+	answer->effective = !PQgetisnull(result, 0, AT_LEASE + COL_NAME);
+	read_lease(result, 0, AT_LEASE, &answer->lease);
+	answer->node_present = !PQgetisnull(result, 0, AT_NODE_INCARNATION);
+	answer->node_incarnation = (uint64) get_int(result, 0, AT_NODE_INCARNATION);
+	answer->node_beat = get_int(result, 0, AT_NODE_BEAT);
+	answer->ok = true;
+}
+
+int
+store_read_nodes(const PGresult *result, StoreNode *node, int max)
+{
+	int			n = Min(PQntuples(result), max);
+
+	if (PQnfields(result) != 9)
+		return 0;
+	for (int i = 0; i < n; i++, node++)
+	{
+		memset(node, 0, sizeof(*node));
+		get_text(result, i, 0, node->name, sizeof(node->name));
+		node->incarnation = (uint64) get_int(result, i, 1);
+		node->beat = get_int(result, i, 2);
+		get_text(result, i, 3, node->advertise, sizeof(node->advertise));
+		get_text(result, i, 4, node->role, sizeof(node->role));
+		get_text(result, i, 5, node->lsn, sizeof(node->lsn));
+		node->timeline = (int32) get_int(result, i, 6);
+		node->priority = (int32) get_int(result, i, 7);
+		get_text(result, i, 8, node->version, sizeof(node->version));
+	}
+	return n;
+}
+
+int
+store_read_leases(const PGresult *result, StoreLease *lease, int max)
+{
+	int			n = Min(PQntuples(result), max);
+
+	if (PQnfields(result) != COL_COUNT)
+		return 0;
+	for (int i = 0; i < n; i++)
+		read_lease(result, i, 0, &lease[i]);
+	return n;
+}
+
+int
+store_read_history(const PGresult *result, StoreHistory *history, int max)
+{
+	int			n = Min(PQntuples(result), max);
+
+	if (PQnfields(result) != 6)
+		return 0;
+	for (int i = 0; i < n; i++, history++)
+	{
+		memset(history, 0, sizeof(*history));
+		get_text(result, i, 0, history->lease, sizeof(history->lease));
+		history->epoch = get_int(result, i, 1);
+		get_text(result, i, 2, history->from_node, sizeof(history->from_node));
+		get_text(result, i, 3, history->to_node, sizeof(history->to_node));
+		get_text(result, i, 4, history->reason, sizeof(history->reason));
+		history->at_us = get_int(result, i, 5);
+	}
+	return n;
+}
+
+void
+store_report(const StoreServer *server, const StoreHead *head,
+			 RosterReport *report)
+{
+	memset(report, 0, sizeof(*report));
+	report->known = true;
+	report->settled = head->settled;
+	strlcpy(report->id.store_id, head->store_id, ROSTER_ID_LEN);
+	strlcpy(report->id.sysid, server->sysid, ROSTER_SYSID_LEN);
+	report->id.timeline = server->timeline;
+	if (!roster_parse(&report->roster, head->generation, head->members))
+		memset(&report->roster, 0, sizeof(report->roster));
+}
