@@ -52,6 +52,13 @@ extern int	setting_leases_max;
 extern int	setting_peers_max;
 
 /*
+ * Judges a connection string or a list of them (leasehold.store): NULL, or a
+ * palloc'd sentence that says what is wrong and never repeats a value.  Set by
+ * _PG_init() before settings_define(), since only a higher layer knows libpq.
+ */
+extern char *(*settings_judge_conninfo) (const char *list);
+
+/*
  * settings_define
  *		Define all parameters.  Called once from _PG_init(); "preloaded" says
  *		whether the postmaster loads the library (else the parameters that size

@@ -22,6 +22,8 @@
 #include "storage/lwlock.h"
 
 #include "clock.h"
+#include "lease.h"
+#include "roster.h"
 #include "settings.h"
 
 /* ------------------------------------------------------------------------
@@ -89,6 +91,244 @@ typedef struct FenceNotice
 	char		address[256];	/* where to connect, "" if unknown */
 	char		reason[256];	/* why this node does not hold it */
 } FenceNotice;
+
+/* ------------------------------------------------------------------------
+ * Pages: what one worker publishes
+ * ------------------------------------------------------------------------
+ */
+
+/* How this node stands to its lease, in the words of leasehold.status. */
+typedef enum NodeState
+{
+	NODE_UNGOVERNED,			/* no lease is named */
+	NODE_FENCED,				/* the store cannot be read, or knows no lease */
+	NODE_FOLLOWER,
+	NODE_ACQUIRING,
+	NODE_HOLDER,
+	NODE_DRAINING,
+	NODE_PAUSED,				/* holder of a frozen row */
+	NODE_EXCLUDED				/* refuses to take part (R8) */
+} NodeState;
+
+/* One address of leasehold.store. */
+typedef struct StatusMember
+{
+	char		label[128];		/* host, port and database; never a password */
+	bool		reachable;
+	RosterStanding standing;
+	bool		forgot;			/* R6 */
+	int			schema_version; /* 0: not known */
+	int64		generation;
+	RosterId	id;
+	ClockTime	last_answer;	/* 0: never */
+	ClockTime	latency;		/* of the last answer */
+	char		sqlstate[6];
+	char		fault[256];		/* "" if the last request succeeded */
+} StatusMember;
+
+/* Published by the keeper at every change and at least every second. */
+typedef struct KeeperStatus
+{
+	ClockTime	published_at;	/* 0: never */
+	NodeState	state;
+	char		node[LEASEHOLD_NAME_LEN];
+	char		lease[LEASEHOLD_NAME_LEN];
+	char		holder[LEASEHOLD_NAME_LEN];
+	int64		epoch;			/* the highest known; while held, ours */
+	ClockTime	deadline;		/* 0: not held here */
+	int32		ttl_ms;
+	char		kind[16];
+	char		scope[16];
+	ClockTime	last_renewal;	/* 0: none in this run */
+	ClockTime	renewal_latency;
+	char		reason[256];	/* why it is not held, a sentence; or "" */
+	char		settings_fault[256];	/* why the last reload was not taken */
+	uint64		incarnation;
+	int			majority;
+	int			nmembers;
+	StatusMember member[LEASE_MEMBERS_MAX];
+	Roster		roster;
+	/* what follows from the settings and the ttl */
+	ClockTime	margin;
+	ClockTime	renew_interval;
+	ClockTime	look_interval;
+	ClockTime	observation;
+} KeeperStatus;
+
+/* One lease, node and change of hands as the store says. */
+typedef struct SurveyLease
+{
+	char		name[LEASEHOLD_NAME_LEN];
+	LeaseRow	row;
+	char		kind[16];
+	char		scope[16];
+} SurveyLease;
+
+typedef struct SurveyNode
+{
+	char		name[LEASEHOLD_NAME_LEN];
+	uint64		incarnation;
+	int64		beat;
+	char		advertise[256];
+	char		role[16];
+	char		lsn[24];
+	int32		timeline;
+	int32		priority;
+	char		version[32];
+	ClockTime	beat_seen;		/* when the beat was last seen to change */
+	bool		alive;			/* it changed within the observation time */
+} SurveyNode;
+
+typedef struct SurveyHistory
+{
+	char		lease[LEASEHOLD_NAME_LEN];
+	int64		epoch;
+	char		from_node[LEASEHOLD_NAME_LEN];
+	char		to_node[LEASEHOLD_NAME_LEN];
+	char		reason[128];
+	int64		at_us;			/* microseconds since 1970, the store's clock */
+} SurveyHistory;
+
+#define SURVEY_HISTORY_MAX	128
+
+/* Published by the keeper; sized by leases_max and peers_max. */
+typedef struct Survey
+{
+	ClockTime	leases_at;		/* when read; 0: never */
+	ClockTime	nodes_at;
+	ClockTime	history_at;
+	int			nleases;
+	int			nnodes;
+	int			nhistory;
+	SurveyLease *lease;			/* [setting_leases_max] */
+	SurveyNode *node;			/* [setting_peers_max] */
+	SurveyHistory history[SURVEY_HISTORY_MAX];
+} Survey;
+
+/* What the steward has found out for the keeper: host names and addresses. */
+#define ADDRESS_MAX		32
+typedef struct Addresses
+{
+	ClockTime	resolved_at;	/* 0: never */
+	int			n;
+	struct
+	{
+		char		host[128];
+		char		address[64];	/* numeric; a host may occur several times */
+	}			entry[ADDRESS_MAX];
+} Addresses;
+
+/*
+ * What must outlive this run (R11).  The keeper says what has to be written,
+ * the steward writes and fsyncs it, and says what stands on disk.
+ */
+typedef struct DurableState
+{
+	char		node[LEASEHOLD_NAME_LEN];
+	char		lease[LEASEHOLD_NAME_LEN];	/* governed by; "": never was */
+	uint64		incarnation;	/* of the run that wrote it */
+	bool		ended;			/* that run closed its fence and ended */
+	int64		epoch;			/* the highest ever seen or used */
+	Roster		roster;			/* the last list adopted */
+} DurableState;
+
+typedef struct SharedPage
+{
+	pg_atomic_uint32 changes;	/* odd while the page is being written */
+	uint32		size;
+	char	   *data;
+} SharedPage;
+
+extern void shared_publish(SharedPage *page, const void *data);
+
+/* Copy a page; false (and zeroes) if it was never published or is torn. */
+extern bool shared_read(SharedPage *page, void *data);
+
+/* ------------------------------------------------------------------------
+ * Between sessions and workers
+ * ------------------------------------------------------------------------
+ */
+
+typedef enum KeeperAsk
+{
+	ASK_NOTHING,
+	ASK_ACQUIRE,				/* take it when it is free, in spite of priority */
+	ASK_RELEASE,
+	ASK_LOOK					/* look at the store now */
+} KeeperAsk;
+
+/*
+ * The request box.  Sessions fill it under the lock and wake the keeper, then
+ * watch the status page; the keeper only compares "posted" with the last
+ * number that it has served.
+ */
+typedef struct KeeperBox
+{
+	LWLock	   *lock;
+	pg_atomic_uint64 posted;
+	KeeperAsk	ask;
+	bool		force;
+	ClockTime	until;			/* forget it after this moment */
+} KeeperBox;
+
+typedef struct WorkerSeat
+{
+	pg_atomic_uint64 latch;		/* Latch *, 0 when nobody sits here */
+	pg_atomic_uint32 pid;
+} WorkerSeat;
+
+typedef struct LeaseholdShared
+{
+	FenceShared fence;
+
+	WorkerSeat	keeper;
+	WorkerSeat	steward;
+	KeeperBox	box;
+
+	/* pages; the writer in brackets */
+	SharedPage	notice;			/* FenceNotice [keeper] */
+	SharedPage	status;			/* KeeperStatus [keeper] */
+	SharedPage	addresses;		/* Addresses [steward] */
+	SharedPage	to_persist;		/* DurableState [keeper] */
+	SharedPage	persisted;		/* DurableState [steward, postmaster] */
+	LWLock	   *survey_lock;	/* the survey is too big for a page; the keeper
+								 * takes it only conditionally */
+	Survey	   *survey;
+
+	/* this run */
+	uint64		incarnation;
+	uint64		previous;		/* R7: the run before, proven over; or 0 */
+
+	/*
+	 * What a keeper started anew within this run must know.  Written by the
+	 * keeper before the message that makes it so is sent.
+	 */
+	pg_atomic_uint64 version;
+	pg_atomic_uint64 closed_epoch;
+	pg_atomic_uint64 highest_epoch;
+
+	/* the steward's health stamp: when the instance was last seen healthy */
+	pg_atomic_uint64 healthy_at;	/* ClockTime, 0: never */
+	/* the keeper is about to end: it may release what it holds */
+	pg_atomic_uint32 shutting_down;
+	/* sessions may ask the steward to forget that a lease governs */
+	pg_atomic_uint32 leave_asked;
+} LeaseholdShared;
+
+extern LeaseholdShared *leasehold_shared;	/* NULL if not preloaded */
+
+/* Take a seat: whoever wakes the worker finds its latch there. */
+extern void shared_take_seat(WorkerSeat *seat);
+
+/* Fill the request box. */
+extern void shared_ask_keeper(KeeperAsk ask, bool force, ClockTime until);
+
+/* Is this instance governed by a lease? */
+static inline bool
+shared_is_governed(FenceShared *fence)
+{
+	return pg_atomic_read_u32(&fence->governed) != 0;
+}
 
 /* ------------------------------------------------------------------------
  * Access

@@ -1,0 +1,65 @@
+/*
+ * conninfo.h
+ *		Connection strings: the list in leasehold.store, what is allowed in
+ *		them, and how they are turned into something that never resolves names.
+ *
+ * Layer 3.
+ */
+#ifndef LEASEHOLD_CONNINFO_H
+#define LEASEHOLD_CONNINFO_H
+
+#include "postgres.h"
+
+#include "libpq-fe.h"
+
+#include "shared.h"
+
+/* One member's parsed connection string; palloc'd pieces. */
+#define CONNINFO_KEYWORDS_MAX	64
+
+typedef struct Conninfo
+{
+	char	   *text;			/* as written */
+	char		label[128];		/* host, port and database, for people */
+	int			n;
+	char	   *keyword[CONNINFO_KEYWORDS_MAX];
+	char	   *value[CONNINFO_KEYWORDS_MAX];
+} Conninfo;
+
+/*
+ * conninfo_judge
+ *		NULL if every string of the list (separated by semicolons) can be
+ *		parsed, names no password and is not given twice; else a palloc'd
+ *		sentence that never repeats a value.
+ */
+extern char *conninfo_judge(const char *list);
+
+/*
+ * conninfo_split
+ *		Parse a list that conninfo_judge() found good (else 0 is returned).
+ *		"embedded" is one string that leads to this instance's own socket.
+ *		Allocates in the current memory context.
+ */
+extern int	conninfo_split(const char *list, Conninfo *out, int max);
+
+/*
+ * conninfo_start_values
+ *		Keywords and values for PQconnectStartParams() with every host replaced
+ *		by its numeric addresses.  False if a host has no known address yet;
+ *		*unresolved is set to it.  The arrays live until the next call.
+ */
+extern bool conninfo_start_values(const Conninfo *conninfo,
+								  const Addresses *addresses,
+								  const char *const **keywords,
+								  const char *const **values,
+								  const char **unresolved);
+
+/* Call "each" for every host name in it that has to be resolved. */
+extern void conninfo_each_name(const Conninfo *conninfo,
+							   void (*each) (const char *host, void *arg),
+							   void *arg);
+
+/* The connection string to this instance's own database "dbname". */
+extern char *conninfo_self(const char *dbname);
+
+#endif							/* LEASEHOLD_CONNINFO_H */
