@@ -11,6 +11,8 @@
 
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "leasehold needs PostgreSQL 15 to 18"
@@ -29,6 +31,65 @@
 #else
 #define compat_proc_number() (MyProc->pgprocno)
 #define compat_proc_number_of(proc) ((proc)->pgprocno)
+#endif
+
+/* ---- the fence ---- */
+
+/* ExecutorRun lost an argument in 18. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_EXECUTOR_RUN_ARGS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define COMPAT_EXECUTOR_RUN_PASS queryDesc, direction, count
+#else
+#define COMPAT_EXECUTOR_RUN_ARGS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, \
+	bool execute_once
+#define COMPAT_EXECUTOR_RUN_PASS queryDesc, direction, count, execute_once
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define compat_is_autovacuum_worker() AmAutoVacuumWorkerProcess()
+#else
+#define compat_is_autovacuum_worker() IsAutoVacuumWorkerProcess()
+#endif
+
+/*
+ * The permissions that a plan needs stand in its range table (15) or in a list
+ * of their own (16+).  The members that we read have the same names.
+ */
+#if PG_VERSION_NUM >= 160000
+#define compat_permissions(stmt) ((stmt)->permInfos)
+#define compat_permission_at(cell) lfirst_node(RTEPermissionInfo, cell)
+#define COMPAT_PERMISSION RTEPermissionInfo
+#else
+#define compat_permissions(stmt) ((stmt)->rtable)
+#define compat_permission_at(cell) lfirst_node(RangeTblEntry, cell)
+#define COMPAT_PERMISSION RangeTblEntry
+#endif
+
+/* The table that a transaction's counts of changed rows belong to. */
+#if PG_VERSION_NUM >= 160000
+#define compat_counted_table(trans) ((trans)->parent->id)
+#else
+#define compat_counted_table(trans) ((trans)->parent->t_id)
+#endif
+
+/* Look a setting up by its name; NULL if there is none. */
+#if PG_VERSION_NUM >= 160000
+#define compat_find_setting(name) find_option(name, false, true, LOG)
+#else
+static inline struct config_generic *
+compat_find_setting(const char *name)
+{
+	struct config_generic **settings = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+	{
+		if (strcmp(settings[i]->name, name) == 0)
+			return settings[i];
+	}
+	return NULL;
+}
 #endif
 
 #endif							/* LEASEHOLD_COMPAT_H */

@@ -10,6 +10,7 @@
 
 #include <arpa/inet.h>
 
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
 #include "utils/guc.h"

@@ -69,6 +69,12 @@ typedef struct FenceShared
 	 * is named; cleared only by leasehold.leave().
 	 */
 	pg_atomic_uint32 governed;
+	/*
+	 * Is the instance's lease of kind "physical"?  Set by the keeper.  Then a
+	 * prepared transaction may be committed under any epoch; else only under
+	 * the one that prepared it.
+	 */
+	pg_atomic_uint32 physical;
 	/* The keeper waits for raised flags: whoever lowers one wakes it. */
 	pg_atomic_uint32 draining;
 	/* Acknowledgements withheld, statements refused (since server start). */
