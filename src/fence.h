@@ -1,0 +1,180 @@
+/*
+ * fence.h
+ *		What a backend may do while a lease governs its instance.
+ *
+ * Layer 2: shared memory and the clock alone; no network, no libpq, ever.
+ *
+ * fence_hooks.c calls these functions from the server's hooks; nobody else
+ * needs more than fence_install() and fence_exempt_process.
+ */
+#ifndef LEASEHOLD_FENCE_H
+#define LEASEHOLD_FENCE_H
+
+#include "postgres.h"
+
+#include "nodes/plannodes.h"
+
+#include "settings.h"
+#include "shared.h"
+
+/* What the fence makes of a process; found out at its first statement. */
+typedef enum FenceProcess
+{
+	FENCE_PROCESS_UNKNOWN,
+	FENCE_PROCESS_FENCED,		/* sessions, walsenders, foreign workers */
+	FENCE_PROCESS_LOGICAL,		/* logical apply, tablesync: exempt */
+	FENCE_PROCESS_EXEMPT		/* autovacuum, parallel workers */
+} FenceProcess;
+
+/*
+ * The transaction at hand.  "epoch" is the one epoch that its writes belong
+ * to: the one held at its first statement.  It becomes 0, for good, when a
+ * statement meets another one or none: such a transaction is doomed to write
+ * nothing more, and to fail if it has written already.
+ */
+typedef struct FenceTransaction
+{
+	uint64		epoch;			/* see above; valid once "seen" */
+	bool		seen;			/* a statement was seen */
+	bool		wrote;			/* it wrote user data, or may have */
+	bool		harmless;		/* temporary tables, store, maintenance */
+	bool		maintained;		/* VACUUM and its like: catalogs may change */
+	bool		local_ddl;		/* schema changed on a fenced node, as asked */
+	bool		warned;			/* warn mode has logged what it let pass */
+	bool		forced;			/* it was we who made it read-only */
+	bool		in_commit;		/* our flag is raised, our gate is shut */
+	bool		finished;		/* COMMIT PREPARED, ROLLBACK PREPARED done */
+} FenceTransaction;
+
+/* Where the object access hook finds itself. */
+typedef enum FenceScope
+{
+	FENCE_SCOPE_ORDINARY,
+	FENCE_SCOPE_EXPLAIN,		/* initialised, never run */
+	FENCE_SCOPE_STORE,			/* a statement on the store's own tables */
+	FENCE_SCOPE_LOCAL_DDL,		/* a schema change let through */
+	FENCE_SCOPE_MAINTENANCE		/* VACUUM and its like */
+} FenceScope;
+
+/* What fence_leave() needs to undo fence_enter(). */
+typedef struct FenceSaved
+{
+	FenceScope	scope;
+	bool		read_only;
+	bool		cleared;		/* XactReadOnly was cleared, put it back */
+} FenceSaved;
+
+extern FenceProcess fence_process;
+extern FenceTransaction fence_transaction;
+extern FenceScope fence_scope;
+
+/* Set by the project's own workers: nothing that this process does is fenced. */
+extern PGDLLEXPORT bool fence_exempt_process;
+
+/*
+ * fence_install
+ *		Arm the fence: called once, by _PG_init() while the postmaster preloads
+ *		the library; never in single-user mode or in binary upgrade.  After the
+ *		callbacks of everything loaded before, ours are called last.
+ */
+extern void fence_install(void);
+
+/*
+ * fence_join
+ *		The first use of the fence in a process: what is it, and which place
+ *		does it use?  Sets fence_process.
+ */
+extern void fence_join(void);
+
+/*
+ * fence_governs
+ *		Is this process to be fenced?  The first question of every hook: a few
+ *		instructions.
+ */
+static inline bool
+fence_governs(void)
+{
+	if (unlikely(fence_process == FENCE_PROCESS_UNKNOWN))
+		fence_join();
+	if (fence_process != FENCE_PROCESS_FENCED || fence_exempt_process)
+		return false;
+	if (pg_atomic_read_u32(&fence_shared->governed) == 0 &&
+		settings_lease()[0] == '\0')
+		return false;
+	return setting_fence != FENCE_OFF;
+}
+
+/*
+ * fence_settled
+ *		Did this transaction begin under a lease that was not let go of since?
+ *		Then a statement that reads has nothing to look at, not even the clock.
+ */
+static inline bool
+fence_settled(void)
+{
+	return fence_transaction.epoch != 0 &&
+		pg_atomic_read_u64(&fence_shared->instance.deadline) != 0;
+}
+
+/* ---- before a statement ---- */
+
+/*
+ * fence_before_read
+ *		A statement that writes nothing: note the epoch, drive the signal, and
+ *		on a fenced node see to it that what it calls finds itself read-only.
+ */
+extern void fence_before_read(void);
+
+/*
+ * fence_before_query, fence_before_run
+ *		A plan that may write is about to start, or to go on.  ERROR 25006 if
+ *		it writes user data and the lease is not held.  Says in which scope to
+ *		run it.
+ */
+extern FenceScope fence_before_query(const PlannedStmt *stmt);
+
+/*
+ * fence_before_utility
+ *		The same for a utility statement.  Also refuses what must never be done
+ *		while a lease governs (55006), and takes the steps that have to precede
+ *		COMMIT PREPARED and ROLLBACK PREPARED.
+ */
+extern FenceScope fence_before_utility(const PlannedStmt *pstmt);
+
+/* A utility statement has been executed without an error. */
+extern void fence_after_utility(const PlannedStmt *pstmt);
+
+/*
+ * fence_before_function
+ *		A built-in function that writes is about to be called, or at least its
+ *		expression to be initialised.
+ */
+extern void fence_before_function(Oid function);
+
+/* A name was looked up in a schema: logical apply keeps off the store's. */
+extern void fence_before_schema(Oid schema);
+
+/* Run something in a scope; leave on errors too. */
+extern void fence_enter(FenceScope scope, FenceSaved *saved);
+extern void fence_leave(const FenceSaved *saved);
+
+/* ---- at the end of a transaction ---- */
+
+/*
+ * fence_before_commit
+ *		At PRE_COMMIT and PRE_PREPARE of a transaction that has an xid or was
+ *		seen writing: ERROR 25006 unless its epoch is still held.
+ */
+extern void fence_before_commit(void);
+
+/*
+ * fence_after_commit
+ *		The transaction is durable and visible.  If its lease is gone the client
+ *		must not learn so: the connection ends.  Never throws.
+ */
+extern void fence_after_commit(bool prepared);
+
+/* It failed, or was rolled back. */
+extern void fence_after_abort(void);
+
+#endif							/* LEASEHOLD_FENCE_H */

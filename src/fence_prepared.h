@@ -1,0 +1,24 @@
+/*
+ * fence_prepared.h
+ *		Under which epoch each prepared transaction was prepared.
+ *
+ * Layer 2.  Shared memory only; that is enough, see fence_prepared.c.
+ */
+#ifndef LEASEHOLD_FENCE_PREPARED_H
+#define LEASEHOLD_FENCE_PREPARED_H
+
+#include "postgres.h"
+
+/* Hook into the sizing and initialisation of shared memory. */
+extern void fence_prepared_install(void);
+
+/* PREPARE TRANSACTION has succeeded.  Never throws. */
+extern void fence_prepared_remember(const char *gid, uint64 epoch);
+
+/* The epoch, or 0 if it was prepared by another run of the server. */
+extern uint64 fence_prepared_epoch(const char *gid);
+
+/* It was committed or rolled back. */
+extern void fence_prepared_forget(const char *gid);
+
+#endif							/* LEASEHOLD_FENCE_PREPARED_H */

@@ -1,0 +1,174 @@
+/*
+ * fence_reply.c
+ *		What leaves for the client around a commit: nothing that a lost lease
+ *		forbids.
+ *
+ * Between the check before a commit and the callback after it, the server may
+ * send to the client: the warning of a cancelled wait for a synchronous standby
+ * is one case, and it flushes whatever is buffered before it, in the extended
+ * protocol the very command tag that says "done".  So for that time all output
+ * passes a gate that asks for the lease first.  Once the lease is found gone,
+ * output is not merely switched off (CommandComplete is still put into the
+ * buffer then, and a full buffer flushes itself): it goes nowhere.
+ *
+ * Called from fence.c.  Must never throw: it runs when a transaction is already
+ * durable, where an error would take the whole server down.
+ */
+#include "postgres.h"
+
+#include "libpq/libpq.h"
+#include "miscadmin.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
+
+#include "fence_reply.h"
+#include "shared.h"
+
+static const PQcommMethods *open_methods = NULL;	/* NULL: the gate is open */
+static uint64 gate_epoch = 0;
+static bool silenced = false;
+
+/* ---- to nowhere ---- */
+
+static void
+silent_comm_reset(void)
+{
+}
+
+static int
+silent_flush(void)
+{
+	return 0;
+}
+
+static bool
+silent_is_send_pending(void)
+{
+	return false;
+}
+
+static int
+silent_putmessage(char msgtype, const char *s, size_t len)
+{
+	return 0;
+}
+
+static void
+silent_putmessage_noblock(char msgtype, const char *s, size_t len)
+{
+}
+
+static const PQcommMethods silent_methods = {
+	.comm_reset = silent_comm_reset,
+	.flush = silent_flush,
+	.flush_if_writable = silent_flush,
+	.is_send_pending = silent_is_send_pending,
+	.putmessage = silent_putmessage,
+	.putmessage_noblock = silent_putmessage_noblock
+};
+
+/* ---- through the gate ---- */
+
+/* Is the lease still held?  If not, the gate never opens again. */
+static bool
+gate_passes(void)
+{
+	if (silenced)
+		return false;
+	if (shared_lease_epoch(&fence_shared->instance) == gate_epoch)
+		return true;
+	fence_reply_silence();
+	return false;
+}
+
+static void
+gate_comm_reset(void)
+{
+	open_methods->comm_reset();
+}
+
+static int
+gate_flush(void)
+{
+	return gate_passes() ? open_methods->flush() : 0;
+}
+
+static int
+gate_flush_if_writable(void)
+{
+	return gate_passes() ? open_methods->flush_if_writable() : 0;
+}
+
+static bool
+gate_is_send_pending(void)
+{
+	return gate_passes() ? open_methods->is_send_pending() : false;
+}
+
+static int
+gate_putmessage(char msgtype, const char *s, size_t len)
+{
+	return gate_passes() ? open_methods->putmessage(msgtype, s, len) : 0;
+}
+
+static void
+gate_putmessage_noblock(char msgtype, const char *s, size_t len)
+{
+	if (gate_passes())
+		open_methods->putmessage_noblock(msgtype, s, len);
+}
+
+static const PQcommMethods gate_methods = {
+	.comm_reset = gate_comm_reset,
+	.flush = gate_flush,
+	.flush_if_writable = gate_flush_if_writable,
+	.is_send_pending = gate_is_send_pending,
+	.putmessage = gate_putmessage,
+	.putmessage_noblock = gate_putmessage_noblock
+};
+
+void
+fence_reply_shut_gate(uint64 epoch)
+{
+	if (open_methods != NULL || silenced || whereToSendOutput != DestRemote)
+		return;
+	gate_epoch = epoch;
+	open_methods = PqCommMethods;
+	PqCommMethods = &gate_methods;
+}
+
+bool
+fence_reply_open_gate(void)
+{
+	if (silenced)
+		return false;
+	if (open_methods != NULL)
+	{
+		PqCommMethods = open_methods;
+		open_methods = NULL;
+	}
+	return true;
+}
+
+/*
+ * Before anything is logged: a message to the client would flush the rest.
+ */
+void
+fence_reply_silence(void)
+{
+	silenced = true;
+	whereToSendOutput = DestNone;
+	PqCommMethods = &silent_methods;
+}
+
+/*
+ * End the connection the way a cancelled wait for synchronous replication
+ * does: at the next point where the process looks for interrupts.
+ */
+void
+fence_reply_end(void)
+{
+	fence_reply_silence();
+	ProcDiePending = true;
+	InterruptPending = true;
+}

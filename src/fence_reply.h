@@ -1,0 +1,32 @@
+/*
+ * fence_reply.h
+ *		What leaves for the client around a commit: nothing that a lost lease
+ *		forbids.
+ *
+ * Layer 2.
+ */
+#ifndef LEASEHOLD_FENCE_REPLY_H
+#define LEASEHOLD_FENCE_REPLY_H
+
+#include "postgres.h"
+
+/*
+ * fence_reply_shut_gate
+ *		From here on, and until fence_reply_open_gate(), nothing is sent to the
+ *		client unless "epoch" is held at that moment; once it is not, nothing is
+ *		sent any more at all.
+ */
+extern void fence_reply_shut_gate(uint64 epoch);
+
+/* Returns false if something had to be held back meanwhile. */
+extern bool fence_reply_open_gate(void);
+
+/*
+ * fence_reply_end
+ *		Nothing more reaches the client, not even what is buffered, and the
+ *		process ends at its next opportunity.  Never throws.
+ */
+extern void fence_reply_end(void);
+extern void fence_reply_silence(void);
+
+#endif							/* LEASEHOLD_FENCE_REPLY_H */
