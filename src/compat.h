@@ -9,10 +9,18 @@
 
 #include "postgres.h"
 
+/*
+ * The server's headers for its client connections ask for those of GSSAPI,
+ * which need not be installed and of which nothing here depends.
+ */
+#undef ENABLE_GSS
+
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "leasehold needs PostgreSQL 15 to 18"
@@ -31,6 +39,24 @@
 #else
 #define compat_proc_number() (MyProc->pgprocno)
 #define compat_proc_number_of(proc) ((proc)->pgprocno)
+#endif
+
+/* ---- the workers ---- */
+
+#if PG_VERSION_NUM >= 170000
+#define compat_create_wait_set(n) CreateWaitEventSet(NULL, (n))
+#else
+#define compat_create_wait_set(n) CreateWaitEventSet(TopMemoryContext, (n))
+#endif
+
+/* A wait event of our own, where the server lets extensions name them. */
+#if PG_VERSION_NUM >= 170000
+#define compat_wait_event(name) \
+	({ static uint32 event_ = 0; \
+	   if (event_ == 0) event_ = WaitEventExtensionNew(name); \
+	   event_; })
+#else
+#define compat_wait_event(name) PG_WAIT_EXTENSION
 #endif
 
 /* ---- the fence ---- */

@@ -81,15 +81,16 @@ lease_set_members(LeaseState *lease, int nmembers, int list_size)
 	for (int i = 0; i < LEASE_MEMBERS_MAX; i++)
 	{
 		LeaseMember *member = &lease->member[i];
+		LeaseMember old = *member;
 
+		/* the place may be another member's now: nothing seen or sent counts */
+		memset(member, 0, sizeof(*member));
 		if (i >= nmembers)
-		{
-			memset(member, 0, sizeof(*member));
 			continue;
-		}
-		member->forgot = false;
-		member->contribution = 0;
-		member->discard = member->in_flight;
+		member->reachable = old.reachable;
+		member->counted = old.counted;
+		member->in_flight = old.in_flight;
+		member->sent = old.sent;
 		lease_restart_observation(lease, i);
 	}
 	lease->nmembers = nmembers;
@@ -109,6 +110,7 @@ lease_restart_observation(LeaseState *lease, int i)
 	LeaseMember *member = &lease->member[i];
 
 	member->seen = false;
+	member->discard = member->in_flight;
 	member->unchanged_since = 0;
 	member->looked_at = 0;
 	member->look_now = true;
@@ -143,10 +145,15 @@ lease_resume_epoch(LeaseState *lease, int64_t epoch, int64_t closed_epoch,
 	if (epoch > closed_epoch && deadline != 0)
 	{
 		lease->phase = LEASE_HOLDER;
+		lease->reason = LEASE_REASON_NONE;
 		lease->carry = deadline;
 	}
 	else
+	{
+		/* a race that the predecessor may have been in is over */
+		lease->epoch = lease->highest_epoch;
 		close_epoch(lease);
+	}
 }
 
 /* ------------------------------------------------------------------------
@@ -154,12 +161,13 @@ lease_resume_epoch(LeaseState *lease, int64_t epoch, int64_t closed_epoch,
  * ------------------------------------------------------------------------
  */
 
-/* R6: an epoch never falls, nor a version within an epoch, nor does a row go. */
+/*
+ * R6: an epoch never falls, nor a version within an epoch, nor does a row go;
+ * not even when the member has moved and its row is watched anew.
+ */
 static bool
 has_forgotten(const LeaseMember *member, const LeaseRow *row)
 {
-	if (!member->seen)
-		return false;
 	return row->epoch < member->row.epoch ||
 		(row->epoch == member->row.epoch &&
 		 row->version < member->row.version);
@@ -204,14 +212,19 @@ lease_saw(LeaseState *lease, int i, const LeaseRow *row, ClockTime now)
 	}
 	take_row(lease, member, row, now);
 	/*
-	 * An acquire without an answer may be repeated under the same epoch: the
-	 * guards let only one of the two take effect.
+	 * An acquire that has not taken effect may be repeated under the same
+	 * epoch: the guards let only one of them do so.
 	 */
-	if (member->tried_epoch == lease->epoch && !rule_row_is_current(lease, row) &&
-		row->epoch == member->sent.guard_epoch &&
-		row->version == member->sent.guard_version)
+	if (!rule_row_is_current(lease, row))
 		member->tried_epoch = 0;
 	return true;
+}
+
+/* After a fault or a refusal, a member is left alone for a moment. */
+static ClockTime
+retry_pause(const LeaseState *lease)
+{
+	return clock_min(lease_look_interval(lease), clock_ms(50));
 }
 
 void
@@ -230,10 +243,13 @@ lease_replied(LeaseState *lease, int i, const LeaseRow *row, ClockTime now)
 	{
 		/* no effect: our picture of the row, or of the list, is out of date */
 		member->look_now = true;
+		member->retry_at = now + retry_pause(lease);
 		if (sent->op == LEASE_OP_ACQUIRE)
 			member->refused_epoch = sent->epoch;
 		return;
 	}
+	if (sent->op == LEASE_OP_ACQUIRE)
+		member->refused_epoch = 0;
 	take_row(lease, member, row, now);
 	if (sent->op != LEASE_OP_RELEASE && rule_row_is_current(lease, row))
 		member->contribution = rule_promise(lease, sent->sent_at, sent->ttl_ms,
@@ -247,7 +263,7 @@ lease_failed(LeaseState *lease, int i, ClockTime now)
 
 	member->in_flight = false;
 	member->discard = false;
-	member->retry_at = now + clock_min(lease_look_interval(lease), clock_ms(50));
+	member->retry_at = now + retry_pause(lease);
 	if (member->sent.op == LEASE_OP_RENEW)
 		member->renewed_at = 0; /* the next answer tells as much as a look */
 	else
@@ -277,6 +293,7 @@ static void
 abandon(LeaseState *lease, LeaseReason reason, ClockTime now)
 {
 	close_epoch(lease);
+	lease->reserve_for[0] = '\0';
 	lease->reason = reason;
 	enter(lease, LEASE_FOLLOWER, now);
 }
@@ -284,6 +301,11 @@ abandon(LeaseState *lease, LeaseReason reason, ClockTime now)
 static void
 tick_holder(LeaseState *lease, ClockTime now)
 {
+	const LeaseRow *best = lease_best_row(lease);
+
+	/* a keeper started anew goes on with what its predecessor promised */
+	if (best != NULL && rule_row_is_current(lease, best))
+		lease->ttl_ms = best->ttl_ms;
 	follow_requests(lease);
 	if (now >= rule_held_until(lease))
 		abandon(lease, LEASE_REASON_EXPIRED, now);
@@ -386,7 +408,11 @@ tick_follower(LeaseState *lease, ClockTime now)
 	LeaseReason reason;
 
 	if (best != NULL)
+	{
 		lease->ttl_ms = best->ttl_ms;
+		if (best->holder[0] != '\0')
+			lease->retake_at = 0;
+	}
 	follow_requests(lease);
 	reason = why_not_acquire(lease, now);
 	lease->reason = reason;
@@ -395,6 +421,7 @@ tick_follower(LeaseState *lease, ClockTime now)
 	lease->epoch = ++lease->highest_epoch;
 	lease->carry = 0;
 	lease->free_since = 0;
+	lease->retake_at = 0;
 	enter(lease, LEASE_ACQUIRING, now);
 }
 
@@ -433,7 +460,7 @@ fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
 	request->op = op;
 	request->epoch = lease->epoch;
 	request->ttl_ms = lease->ttl_ms;
-	request->frozen = lease->frozen;
+	request->frozen = rule_promised_frozen(lease, &member->row);
 	if (op != LEASE_OP_LOOK)
 		request->version = ++lease->version;
 	if (op == LEASE_OP_ACQUIRE)
@@ -449,13 +476,6 @@ fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
 		request->epoch = member->row.epoch;
 		copy_name(request->reserved_for, lease->reserve_for);
 	}
-}
-
-/* Is the row's promise another than the one that renewals make now? */
-static bool
-promise_changed(const LeaseState *lease, const LeaseRow *row)
-{
-	return row->ttl_ms != lease->ttl_ms || row->frozen != lease->frozen;
 }
 
 /* Whoever waits for the lease looks often; its holder need not. */
@@ -479,12 +499,12 @@ choose_op(const LeaseState *lease, const LeaseMember *member, ClockTime now)
 	{
 		const LeaseRow *row = &member->row;
 
-		if (rule_row_is_leftover(lease, row) && !row->frozen)
+		if (rule_to_release(lease, row))
 			return LEASE_OP_RELEASE;
 		if (has_epoch && rule_row_is_current(lease, row))
 		{
 			if (member->contribution == 0 ||
-				promise_changed(lease, row) ||
+				rule_promise_changed(lease, row) ||
 				now >= member->renewed_at + lease_renew_interval(lease))
 				return LEASE_OP_RENEW;
 			return LEASE_OP_NONE;
@@ -515,7 +535,10 @@ lease_next(LeaseState *lease, int i, ClockTime now, LeaseRequest *request)
 	if (op == LEASE_OP_LOOK)
 		member->looked_at = now;
 	else if (op == LEASE_OP_ACQUIRE)
+	{
 		member->tried_epoch = lease->epoch;
+		member->renewed_at = now;
+	}
 	else if (op == LEASE_OP_RENEW)
 	{
 		/* R13: from here on we rely on no more than this message promises */
@@ -546,7 +569,8 @@ member_wakeup(const LeaseState *lease, const LeaseMember *member, ClockTime now)
 		return member->retry_at;
 	if (choose_op(lease, member, now) != LEASE_OP_NONE)
 		return now;
-	if (lease->phase != LEASE_FOLLOWER && rule_row_is_current(lease, &member->row))
+	if (lease->phase != LEASE_FOLLOWER && member->seen && rule_counts(member) &&
+		rule_row_is_current(lease, &member->row))
 		return member->renewed_at + lease_renew_interval(lease);
 	at = member->looked_at + look_pace(lease);
 	if (member->seen)
@@ -628,6 +652,8 @@ lease_drained(LeaseState *lease, ClockTime now)
 	if (lease->phase != LEASE_DRAINING)
 		return;
 	close_epoch(lease);
+	if (lease->reserve_for[0] != '\0')
+		lease->retake_at = now + rule_acquire_timeout(lease);
 	lease->reason = LEASE_REASON_NONE;
 	enter(lease, LEASE_RELEASING, now);
 }
@@ -638,5 +664,4 @@ lease_close(LeaseState *lease, ClockTime now)
 	if (lease->phase == LEASE_FOLLOWER)
 		return;
 	abandon(lease, LEASE_REASON_NOT_ABLE, now);
-	lease->reserve_for[0] = '\0';
 }

@@ -94,7 +94,7 @@ typedef struct LeaseMember
 	ClockTime	unchanged_since;	/* when this (epoch, version) was first seen */
 	ClockTime	retry_at;		/* after an error: not before */
 	ClockTime	looked_at;		/* when the last look was sent */
-	ClockTime	renewed_at;		/* when the last renewal was sent */
+	ClockTime	renewed_at;		/* when the last acquire or renewal went */
 	ClockTime	contribution;	/* R3: this member lets nobody else take the
 								 * lease before this moment; 0: no promise */
 } LeaseMember;
@@ -160,6 +160,8 @@ typedef struct LeaseState
 	bool		frozen;			/* what renewals promise (R9) */
 	ClockTime	carry;			/* a deadline that outlives a change of the
 								 * member list or of the keeper process */
+	ClockTime	retake_at;		/* when to stop waiting for the node that the
+								 * lease was handed to; or 0 */
 	ClockTime	free_since;		/* when a majority became takeable; or 0 */
 	ClockTime	phase_since;
 	char		reserve_for[LEASE_NAME_LEN];	/* to whom it is released */

@@ -156,6 +156,35 @@ rule_row_is_reclaimable(const LeaseState *lease, const LeaseRow *row)
 }
 
 /*
+ * R9: what a renewal of this row promises.  Only a holder freezes or thaws: a
+ * minority win that was frozen could not be given back.
+ */
+bool
+rule_promised_frozen(const LeaseState *lease, const LeaseRow *row)
+{
+	return lease->phase == LEASE_ACQUIRING ? row->frozen : lease->frozen;
+}
+
+/* Is the row's promise another than the one that renewals make now? */
+bool
+rule_promise_changed(const LeaseState *lease, const LeaseRow *row)
+{
+	return row->ttl_ms != lease->ttl_ms ||
+		row->frozen != rule_promised_frozen(lease, row);
+}
+
+/*
+ * Is the row to be given back?  A frozen one only when a majority has been
+ * asked whether the pause goes on, and it does not.
+ */
+bool
+rule_to_release(const LeaseState *lease, const LeaseRow *row)
+{
+	return rule_row_is_leftover(lease, row) &&
+		(!row->frozen || (!lease->frozen && rule_majority_seen(lease)));
+}
+
+/*
  * takeable_at
  *		The moment from which an acquire may be sent to this member (R2); 0 for
  *		at once, CLOCK_NEVER if its row has to change first.
@@ -164,6 +193,7 @@ ClockTime
 rule_takeable_at(const LeaseState *lease, const LeaseMember *member)
 {
 	const LeaseRow *row = &member->row;
+	ClockTime	free_at;
 
 	if (!rule_counts(member) || !member->seen || !row->present)
 		return CLOCK_NEVER;
@@ -175,7 +205,11 @@ rule_takeable_at(const LeaseState *lease, const LeaseMember *member)
 		(row->reserved_for[0] == '\0' ||
 		 strcmp(row->reserved_for, lease->node) == 0))
 		return 0;
-	return member->unchanged_since + lease_observation(lease, row->ttl_ms);
+	free_at = member->unchanged_since + lease_observation(lease, row->ttl_ms);
+	/* nobody holds a reserved row: who reserved it may change its mind */
+	if (row->holder[0] == '\0' && lease->retake_at != 0)
+		free_at = clock_min(free_at, lease->retake_at);
+	return free_at;
 }
 
 bool

@@ -29,6 +29,11 @@ extern bool rule_row_is_leftover(const LeaseState *lease, const LeaseRow *row);
 extern bool rule_row_is_previous(const LeaseState *lease, const LeaseRow *row);
 extern bool rule_row_is_reclaimable(const LeaseState *lease, const LeaseRow *row);
 
+/* What a renewal of it promises; is that news; is it to be given back (R9)? */
+extern bool rule_promised_frozen(const LeaseState *lease, const LeaseRow *row);
+extern bool rule_promise_changed(const LeaseState *lease, const LeaseRow *row);
+extern bool rule_to_release(const LeaseState *lease, const LeaseRow *row);
+
 /* From when on may an acquire be sent to a member (R2)? */
 extern ClockTime rule_takeable_at(const LeaseState *lease,
 								  const LeaseMember *member);

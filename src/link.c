@@ -112,6 +112,7 @@ link_send(Link *link, const char *sql, int nparams, const char *const *values,
 		  ClockTime deadline)
 {
 	int			sent;
+	int			unsent;
 
 	Assert(link->state == LINK_IDLE);
 	/* a statement list goes by the simple protocol, all else by the extended */
@@ -120,14 +121,15 @@ link_send(Link *link, const char *sql, int nparams, const char *const *values,
 	else
 		sent = PQsendQueryParams(link->conn, sql, nparams, NULL, values,
 								 NULL, NULL, 0);
-	if (!sent || PQflush(link->conn) < 0)
+	unsent = sent ? PQflush(link->conn) : -1;
+	if (unsent < 0)
 	{
 		lose(link, PQerrorMessage(link->conn), "08006");
 		return false;
 	}
 	link->state = LINK_BUSY;
 	link->deadline = deadline;
-	link->wants = WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE;
+	link->wants = WL_SOCKET_READABLE | (unsent > 0 ? WL_SOCKET_WRITEABLE : 0);
 	return true;
 }
 

@@ -1,0 +1,681 @@
+/*
+ * keeper.c
+ *		The keeper: the worker that holds the lease on this node's behalf.
+ *
+ * One loop around one WaitEventSet: the latch, the postmaster, and a socket
+ * per member of the store.  It lives a little longer than the postmaster: when
+ * that dies it closes the fence, drains, releases and goes.
+ *
+ * Must never block: no lock is waited for, no name resolved, no disk touched
+ * (but for the password file that libpq reads when it connects), no member
+ * waited for beyond a deadline.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "access/xlog.h"
+
+#include "compat.h"
+#include "keeper.h"
+#include "workers.h"
+
+#define LAST_WORDS_MAX	(2 * CLOCK_S)	/* after the postmaster's death */
+#define DRAIN_MAX		(2 * CLOCK_S)
+
+ClockTime
+keeper_request_timeout(const Keeper *keeper)
+{
+	return clock_max(clock_ms(keeper->lease.ttl_ms) / 3, 50 * CLOCK_MS);
+}
+
+/* ------------------------------------------------------------------------
+ * Reasons for the history
+ * ------------------------------------------------------------------------
+ */
+
+const char *
+keeper_release_reason(const Keeper *keeper)
+{
+	switch (keeper->drain_why)
+	{
+		case DRAIN_RELEASE:
+			return "released by request";
+		case DRAIN_HANDOVER:
+			return "switchover";
+		case DRAIN_UNHEALTHY:
+			return "the instance failed its health check";
+		case DRAIN_RENAMED:
+			return "another lease governs the node";
+		case DRAIN_SHUTDOWN:
+			return "clean shutdown";
+		case DRAIN_ORPHANED:
+			return "the postmaster died";
+		case DRAIN_NONE:
+			break;
+	}
+	return "expired, or lost a race";
+}
+
+const char *
+keeper_acquire_reason(const Keeper *keeper, const LeaseRequest *request)
+{
+	if (request->reclaim)
+		return "reclaimed after a restart";
+	if (request->from[0] == '\0')
+		return keeper->acquire_until != 0 ? "acquired by request" : "it was free";
+	return "the holder fell silent";
+}
+
+/* ------------------------------------------------------------------------
+ * Settings
+ * ------------------------------------------------------------------------
+ */
+
+/* Do margin and intervals leave a lease of this ttl any room? */
+static const char *
+judge_intervals(const Keeper *keeper)
+{
+	int			ttl = keeper->lease.ttl_ms;
+	int			margin = setting_safety_margin;
+
+	if (margin > ttl / 2)
+		return "leasehold.safety_margin is more than half of the lease's ttl.";
+	if (setting_renew_interval > (ttl - margin) / 2)
+		return "leasehold.renew_interval leaves no time for a second attempt within the lease's ttl.";
+	if (setting_look_interval > ttl)
+		return "leasehold.look_interval is longer than the lease's ttl.";
+	return NULL;
+}
+
+/* All three together or none; at the first reading there is nothing to keep. */
+static void
+take_intervals(Keeper *keeper, bool first)
+{
+	const char *fault = judge_intervals(keeper);
+
+	if (fault != NULL && strcmp(fault, keeper->settings_fault) != 0)
+		ereport(LOG,
+				(errmsg("leasehold: intervals are inconsistent%s",
+						first ? "" : ", the last consistent ones stay in force"),
+				 errdetail("%s", fault)));
+	strlcpy(keeper->settings_fault, fault ? fault : "",
+			sizeof(keeper->settings_fault));
+	if (fault == NULL || first)
+	{
+		keeper->margin_ms = setting_safety_margin;
+		keeper->renew_ms = setting_renew_interval;
+		keeper->look_ms = setting_look_interval;
+	}
+	keeper->lease.margin_setting_ms = keeper->margin_ms;
+	keeper->lease.renew_setting_ms = keeper->renew_ms;
+	keeper->lease.look_setting_ms = keeper->look_ms;
+}
+
+/* Connect to the members that leasehold.store names now. */
+static void
+take_store(Keeper *keeper, ClockTime now)
+{
+	Conninfo   *conninfo;
+	MemoryContext old;
+
+	for (int i = 0; i < keeper->n; i++)
+		member_close(keeper, i, now);
+	MemoryContextReset(keeper->config_context);
+	old = MemoryContextSwitchTo(keeper->config_context);
+	conninfo = palloc0(sizeof(Conninfo) * LEASE_MEMBERS_MAX);
+	keeper->n = conninfo_split(setting_store, conninfo, LEASE_MEMBERS_MAX);
+	memset(keeper->member, 0, sizeof(KeeperMember) * LEASE_MEMBERS_MAX);
+	for (int i = 0; i < keeper->n; i++)
+	{
+		keeper->member[i].conninfo = conninfo[i];
+		keeper->member[i].standing = ROSTER_NOT_ASKED;
+		keeper->member[i].link.socket = PGINVALID_SOCKET;
+	}
+	MemoryContextSwitchTo(old);
+	lease_set_members(&keeper->lease, keeper->n, keeper->roster.n);
+	keeper->sockets_changed = true;
+}
+
+static void
+describe_self(Keeper *keeper)
+{
+	StoreNode  *self = &keeper->self;
+
+	strlcpy(self->name, settings_node_name(), sizeof(self->name));
+	self->incarnation = leasehold_shared->incarnation;
+	strlcpy(self->advertise, settings_advertise(), sizeof(self->advertise));
+	self->priority = setting_priority;
+	snprintf(self->version, sizeof(self->version), "%s/%s", "1.0", PG_VERSION);
+}
+
+/* A fresh state machine for the lease that the settings name. */
+static void
+take_lease_name(Keeper *keeper)
+{
+	LeaseState *lease = &keeper->lease;
+	uint64		seed;
+
+	if (!pg_strong_random(&seed, sizeof(seed)))
+		seed = (uint64) clock_now();
+	strlcpy(keeper->name, settings_lease(), sizeof(keeper->name));
+	lease_init(lease, settings_node_name(), leasehold_shared->incarnation,
+			   leasehold_shared->previous, seed);
+	lease->version = (int64) pg_atomic_read_u64(&leasehold_shared->version);
+	keeper->handled_seq = 0;
+	if (keeper->name[0] != '\0')
+		pg_atomic_write_u32(&leasehold_shared->fence.governed, 1);
+}
+
+/*
+ * A keeper that was started anew within one run of the postmaster takes over
+ * from its predecessor: what that one had promised and closed is in shared
+ * memory.
+ */
+static void
+resume(Keeper *keeper)
+{
+	FenceLease *fence = &leasehold_shared->fence.instance;
+
+	lease_resume_epoch(&keeper->lease,
+					   (int64) pg_atomic_read_u64(&fence->epoch),
+					   (int64) pg_atomic_read_u64(&leasehold_shared->closed_epoch),
+					   (int64) pg_atomic_read_u64(&leasehold_shared->highest_epoch),
+					   (int64) pg_atomic_read_u64(&leasehold_shared->version),
+					   (ClockTime) pg_atomic_read_u64(&fence->deadline));
+}
+
+static void begin_drain(Keeper *keeper, DrainWhy why, const char *reserve_for,
+						ClockTime limit, ClockTime now);
+
+/* After SIGHUP.  Another lease is taken up once the old one is let go. */
+static void
+reload(Keeper *keeper, ClockTime now)
+{
+	char	   *store = MemoryContextStrdup(keeper->cycle_context, setting_store);
+
+	if (!workers_reload())
+		return;
+	describe_self(keeper);
+	take_intervals(keeper, false);
+	if (strcmp(store, setting_store) != 0)
+		take_store(keeper, now);
+}
+
+static void
+follow_lease_name(Keeper *keeper, ClockTime now)
+{
+	if (strcmp(keeper->name, settings_lease()) == 0)
+		return;
+	if (keeper->lease.phase == LEASE_HOLDER)
+		begin_drain(keeper, DRAIN_RENAMED, "", DRAIN_MAX, now);
+	if (keeper->lease.phase != LEASE_FOLLOWER)
+		return;
+	take_lease_name(keeper);
+	take_intervals(keeper, true);
+	take_store(keeper, now);
+}
+
+/* ------------------------------------------------------------------------
+ * What has to be on disk (R11)
+ * ------------------------------------------------------------------------
+ */
+
+static void
+follow_disk(Keeper *keeper)
+{
+	DurableState *want = &keeper->to_persist;
+	DurableState fresh = {{0}};
+
+	shared_read(&leasehold_shared->persisted, &keeper->persisted);
+	if (keeper->persisted.incarnation == keeper->lease.incarnation)
+	{
+		keeper->lease.durable_epoch = keeper->persisted.epoch;
+		if (keeper->persisted.roster.generation > keeper->roster.generation)
+		{
+			keeper->roster = keeper->persisted.roster;
+			lease_set_members(&keeper->lease, keeper->n, keeper->roster.n);
+			members_judge(keeper);
+		}
+	}
+	if (keeper->name[0] == '\0' && keeper->persisted.lease[0] == '\0')
+		return;
+
+	strlcpy(fresh.node, keeper->self.name, sizeof(fresh.node));
+	strlcpy(fresh.lease, keeper->name[0] ? keeper->name :
+			keeper->persisted.lease, sizeof(fresh.lease));
+	fresh.incarnation = keeper->lease.incarnation;
+	fresh.epoch = Max(lease_epoch_to_persist(&keeper->lease),
+					  keeper->persisted.epoch);
+	fresh.roster = keeper->roster_next.generation > keeper->roster.generation ?
+		keeper->roster_next : keeper->roster;
+	if (memcmp(&fresh, want, sizeof(fresh)) != 0)
+	{
+		*want = fresh;
+		shared_publish(&leasehold_shared->to_persist, want);
+		shared_wake_steward();
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Giving the lease up
+ * ------------------------------------------------------------------------
+ */
+
+static void
+begin_drain(Keeper *keeper, DrainWhy why, const char *reserve_for,
+			ClockTime limit, ClockTime now)
+{
+	if (!lease_begin_drain(&keeper->lease, reserve_for, now))
+		return;
+	keeper->drain_why = why;
+	keeper->drain_until = now + limit;
+	keeper->release_sent = false;
+	pg_atomic_write_u32(&leasehold_shared->fence.draining, 1);
+	publish_fence(keeper);		/* a full barrier before the flags are read */
+}
+
+static bool
+is_drained(void)
+{
+	FenceShared *fence = &leasehold_shared->fence;
+
+	for (int i = 0; i < fence->nbackends; i++)
+		if (pg_atomic_read_u32(&fence->backends[i].backend.in_commit) != 0)
+			return false;
+	return true;
+}
+
+/* With on_shutdown = keep, or paused, the row stays ours for the next run. */
+static bool
+keeps_row(const Keeper *keeper)
+{
+	return keeper->lease.frozen ||
+		(keeper->drain_why == DRAIN_SHUTDOWN &&
+		 setting_on_shutdown == ON_SHUTDOWN_KEEP);
+}
+
+static void
+follow_drain(Keeper *keeper, ClockTime now)
+{
+	if (keeper->lease.phase == LEASE_DRAINING)
+	{
+		if (is_drained())
+		{
+			if (!keeps_row(keeper))
+				lease_drained(&keeper->lease, now);
+		}
+		else if (now >= keeper->drain_until)
+		{
+			if (keeper->drain_why == DRAIN_HANDOVER ||
+				keeper->drain_why == DRAIN_RELEASE)
+			{
+				ereport(LOG,
+						(errmsg("leasehold: the lease is kept, because running commits did not end in time")));
+				strlcpy(keeper->answer, "running commits did not end in time",
+						sizeof(keeper->answer));
+				for (int i = 0; i < keeper->n; i++)
+					keeper->member[i].answer_due = keeper->drain_why == DRAIN_HANDOVER;
+				lease_undo_drain(&keeper->lease, now);
+			}
+			else if (!keeps_row(keeper))
+				lease_drained(&keeper->lease, now);
+		}
+	}
+	if (keeper->lease.phase != LEASE_DRAINING)
+		pg_atomic_write_u32(&leasehold_shared->fence.draining, 0);
+	if (keeper->lease.phase == LEASE_HOLDER)
+		keeper->drain_why = DRAIN_NONE;
+}
+
+/* ------------------------------------------------------------------------
+ * Requests
+ * ------------------------------------------------------------------------
+ */
+
+static void
+serve_box(Keeper *keeper, ClockTime now)
+{
+	KeeperBox  *box = &leasehold_shared->box;
+	uint64		posted = pg_atomic_read_u64(&box->posted);
+
+	if (posted == keeper->box_served)
+		return;
+	keeper->box_served = posted;
+	pg_read_barrier();
+	switch (box->ask)
+	{
+		case ASK_ACQUIRE:
+			keeper->acquire_until = box->until;
+			keeper->lease.abstain_until = 0;
+			break;
+		case ASK_RELEASE:
+			keeper->lease.abstain_until = now + clock_ms(keeper->lease.ttl_ms);
+			begin_drain(keeper, DRAIN_RELEASE, "", DRAIN_MAX, now);
+			break;
+		case ASK_LOOK:
+		case ASK_NOTHING:
+			break;
+	}
+	for (int i = 0; i < keeper->n; i++)
+		keeper->lease.member[i].look_now = true;
+}
+
+static bool
+is_alive(const Keeper *keeper, const char *name)
+{
+	for (int i = 0; i < keeper->nnodes; i++)
+		if (strcmp(keeper->node[i].name, name) == 0)
+			return keeper->node[i].alive;
+	return false;
+}
+
+static void
+refuse_handover(Keeper *keeper, const char *why)
+{
+	ereport(LOG, (errmsg("leasehold: switchover refused: %s", why)));
+	strlcpy(keeper->answer, why, sizeof(keeper->answer));
+	for (int i = 0; i < keeper->n; i++)
+		keeper->member[i].answer_due = true;
+}
+
+/* Has somebody asked that another node be given the lease? */
+static void
+follow_handover(Keeper *keeper, ClockTime now)
+{
+	const LeaseRow *request = lease_request(&keeper->lease);
+	bool		to_us;
+
+	if (request == NULL)
+		return;
+	to_us = strcmp(request->handover_to, keeper->self.name) == 0 ||
+		strcmp(request->reserved_for, keeper->self.name) == 0;
+	/* whoever is about to get it looks as often as it can */
+	keeper->lease.look_setting_ms = to_us && keeper->lease.phase == LEASE_FOLLOWER ?
+		5 : keeper->look_ms;
+	if (keeper->lease.phase != LEASE_HOLDER || request->handover_to[0] == '\0' ||
+		request->request_seq <= keeper->handled_seq || to_us)
+		return;
+	keeper->handled_seq = request->request_seq;
+	if (keeper->lease.frozen || request->pause_wanted)
+		refuse_handover(keeper, "the lease is paused");
+	else if (!is_alive(keeper, request->handover_to))
+		refuse_handover(keeper, "the target node shows no sign of life");
+	else
+		begin_drain(keeper, DRAIN_HANDOVER, request->handover_to,
+					clock_min(DRAIN_MAX, clock_ms(keeper->lease.ttl_ms) / 2), now);
+}
+
+/* ------------------------------------------------------------------------
+ * One turn
+ * ------------------------------------------------------------------------
+ */
+
+static ClockTime
+health_timeout(const Keeper *keeper)
+{
+	return clock_ms(setting_health_timeout > 0 ? setting_health_timeout :
+					keeper->lease.ttl_ms);
+}
+
+static bool
+is_healthy(const Keeper *keeper, ClockTime now)
+{
+	ClockTime	stamp = (ClockTime) pg_atomic_read_u64(&leasehold_shared->healthy_at);
+
+	return stamp != 0 && now - stamp < health_timeout(keeper);
+}
+
+static void
+follow_health(Keeper *keeper, ClockTime now)
+{
+	bool		healthy = is_healthy(keeper, now);
+
+	if (!healthy && !keeper->orphaned && keeper->lease.phase == LEASE_HOLDER)
+	{
+		ereport(LOG,
+				(errmsg("leasehold: letting go of the lease, because the instance fails its health check")));
+		begin_drain(keeper, DRAIN_UNHEALTHY, "", CLOCK_S / 2, now);
+	}
+	keeper->lease.able = healthy && !keeper->ending &&
+		!RecoveryInProgress() && keeper->name[0] != '\0' &&
+		strcmp(keeper->name, settings_lease()) == 0 &&
+		keeper->persisted.incarnation == keeper->lease.incarnation &&
+		members_name_verdict(keeper, now) == NAME_MINE;
+}
+
+static void
+follow_others(Keeper *keeper, ClockTime now)
+{
+	const LeaseRow *best = lease_best_row(&keeper->lease);
+
+	if (keeper->acquire_until != 0 &&
+		(now >= keeper->acquire_until || keeper->lease.phase == LEASE_HOLDER))
+		keeper->acquire_until = 0;
+	keeper->lease.eager = setting_priority > 0 || keeper->acquire_until != 0;
+	keeper->lease.stagger = keeper->acquire_until != 0 ? 0 :
+		election_stagger(keeper->candidate, keeper->ncandidates,
+						 keeper->self.name, setting_priority,
+						 best != NULL ? best->holder : "",
+						 2 * lease_look_interval(&keeper->lease));
+}
+
+static void
+turn(Keeper *keeper)
+{
+	ClockTime	now = clock_now();
+
+	for (int i = 0; i < keeper->n; i++)
+		member_poll(keeper, i, now);
+	/* a deadline is judged by a clock read after whatever made us wait */
+	now = clock_now();
+	strlcpy(keeper->self.role, keeper->lease.phase == LEASE_HOLDER ?
+			"holder" : "follower", sizeof(keeper->self.role));
+	follow_disk(keeper);
+	follow_health(keeper, now);
+	follow_others(keeper, now);
+	serve_box(keeper, now);
+	lease_tick(&keeper->lease, now);
+	publish_fence(keeper);
+	follow_handover(keeper, now);
+	follow_drain(keeper, now);
+	follow_lease_name(keeper, now);
+	publish_fence(keeper);
+	for (int i = 0; i < keeper->n; i++)
+		member_advance(keeper, i, clock_now());
+	publish_fence(keeper);
+	publish_status(keeper, now);
+}
+
+/* ------------------------------------------------------------------------
+ * Waiting
+ * ------------------------------------------------------------------------
+ */
+
+static void
+rebuild_wait_set(Keeper *keeper)
+{
+	if (keeper->wait_set != NULL)
+		FreeWaitEventSet(keeper->wait_set);
+	keeper->wait_set = compat_create_wait_set(keeper->n + 2);
+	AddWaitEventToSet(keeper->wait_set, WL_LATCH_SET, PGINVALID_SOCKET,
+					  MyLatch, NULL);
+	if (!keeper->orphaned)
+		AddWaitEventToSet(keeper->wait_set, WL_POSTMASTER_DEATH,
+						  PGINVALID_SOCKET, NULL, NULL);
+	for (int i = 0; i < keeper->n; i++)
+	{
+		Link	   *link = &keeper->member[i].link;
+
+		if (link->socket != PGINVALID_SOCKET)
+			AddWaitEventToSet(keeper->wait_set, link->wants, link->socket,
+							  NULL, NULL);
+	}
+	keeper->sockets_changed = false;
+}
+
+static ClockTime
+next_wakeup(Keeper *keeper, ClockTime now)
+{
+	ClockTime	at = clock_min(lease_wakeup(&keeper->lease, now), now + CLOCK_S);
+
+	for (int i = 0; i < keeper->n; i++)
+		at = clock_min(at, member_due(keeper, i, now));
+	if (keeper->lease.phase == LEASE_DRAINING)
+		at = clock_min(at, now + CLOCK_MS);
+	if (keeper->lease.phase == LEASE_HOLDER)
+		at = clock_min(at, clock_max(now + CLOCK_MS,
+									 (ClockTime) pg_atomic_read_u64(&leasehold_shared->healthy_at) +
+									 health_timeout(keeper)));
+	if (keeper->ending)
+		at = clock_min(at, keeper->end_at);
+	return at;
+}
+
+/* Sleep until something happens; true if the postmaster has died. */
+static bool
+wait_for_events(Keeper *keeper)
+{
+	WaitEvent	event[LEASE_MEMBERS_MAX + 2];
+	ClockTime	now = clock_now();
+	int			n;
+
+	if (keeper->sockets_changed || keeper->wait_set == NULL)
+		rebuild_wait_set(keeper);
+	n = WaitEventSetWait(keeper->wait_set,
+						 clock_wait_ms(now, next_wakeup(keeper, now)),
+						 event, lengthof(event), compat_wait_event("LeaseholdKeeper"));
+	for (int i = 0; i < n; i++)
+	{
+		if (event[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+		if (event[i].events & WL_POSTMASTER_DEATH)
+			return true;
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------------
+ * Life and death
+ * ------------------------------------------------------------------------
+ */
+
+static void
+begin_end(Keeper *keeper, DrainWhy why)
+{
+	ClockTime	now = clock_now();
+	ClockTime	limit = clock_min(clock_ms(keeper->lease.ttl_ms), LAST_WORDS_MAX);
+
+	keeper->ending = true;
+	keeper->orphaned = why == DRAIN_ORPHANED;
+	keeper->end_at = now + limit;
+	keeper->sockets_changed = true;
+	pg_atomic_write_u32(&leasehold_shared->shutting_down, 1);
+	/* half of the time for the commits, half for the members */
+	if (keeper->lease.phase == LEASE_DRAINING)
+		keeper->drain_why = why;
+	begin_drain(keeper, why, "", limit / 2, now);
+	if (keeper->lease.phase == LEASE_ACQUIRING)
+		lease_close(&keeper->lease, now);
+	publish_fence(keeper);
+}
+
+static bool
+may_end(const Keeper *keeper)
+{
+	if (!keeper->ending)
+		return false;
+	if (clock_now() >= keeper->end_at)
+		return true;
+	if (keeper->lease.phase == LEASE_DRAINING)
+		return keeps_row(keeper) && is_drained();
+	if (keeper->lease.phase != LEASE_FOLLOWER)
+		return false;
+	for (int i = 0; i < keeper->n; i++)
+		if (member_release_pending(keeper, i))
+			return false;
+	return true;
+}
+
+/* Whatever ends this process, the fence does not stay open beyond it. */
+static void
+close_fence_at_exit(int code, Datum arg)
+{
+	/*
+	 * An error in the keeper alone leaves the deadline to run out: its
+	 * successor may go on with the same epoch.
+	 */
+	Keeper	   *keeper = (Keeper *) DatumGetPointer(arg);
+
+	if (keeper->ending)
+		pg_atomic_write_u64(&leasehold_shared->fence.instance.deadline, 0);
+}
+
+static Keeper *
+make_keeper(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Keeper	   *keeper = palloc0(sizeof(Keeper));
+
+	keeper->member = palloc0(sizeof(KeeperMember) * LEASE_MEMBERS_MAX);
+	keeper->candidate = palloc0(sizeof(Candidate) * setting_peers_max);
+	keeper->node = palloc0(sizeof(SurveyNode) * setting_peers_max);
+	keeper->config_context = AllocSetContextCreate(TopMemoryContext,
+												   "leasehold settings",
+												   ALLOCSET_SMALL_SIZES);
+	keeper->cycle_context = AllocSetContextCreate(TopMemoryContext,
+												  "leasehold cycle",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(old);
+	keeper->box_served = pg_atomic_read_u64(&leasehold_shared->box.posted);
+	shared_read(&leasehold_shared->persisted, &keeper->persisted);
+	keeper->roster = keeper->persisted.roster;
+	return keeper;
+}
+
+static void
+start(Keeper *keeper)
+{
+	describe_self(keeper);
+	take_lease_name(keeper);
+	resume(keeper);
+	take_intervals(keeper, true);
+	take_store(keeper, clock_now());
+	pg_atomic_write_u32(&leasehold_shared->shutting_down, 0);
+}
+
+void
+leasehold_keeper_main(Datum arg)
+{
+	Keeper	   *keeper;
+
+	workers_start();
+	workers_reload();
+	keeper = make_keeper();
+	before_shmem_exit(close_fence_at_exit, PointerGetDatum(keeper));
+	shared_take_seat(&leasehold_shared->keeper);
+	start(keeper);
+
+	for (;;)
+	{
+		MemoryContextSwitchTo(keeper->cycle_context);
+		MemoryContextReset(keeper->cycle_context);
+		if (!keeper->ending)
+			reload(keeper, clock_now());
+		if (ShutdownRequestPending && !keeper->ending)
+			begin_end(keeper, DRAIN_SHUTDOWN);
+		shared_read(&leasehold_shared->addresses, &keeper->addresses);
+		turn(keeper);
+		if (may_end(keeper))
+			proc_exit(1);
+		if (wait_for_events(keeper) && !keeper->orphaned)
+			begin_end(keeper, DRAIN_ORPHANED);
+	}
+}

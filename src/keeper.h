@@ -1,0 +1,179 @@
+/*
+ * keeper.h
+ *		The keeper's own state, shared by the files that make up the keeper.
+ *
+ * Layer 4.  keeper.c is the loop and the life of the process, keeper_member.c
+ * the conversation with one member, keeper_publish.c what others get to see.
+ */
+#ifndef LEASEHOLD_KEEPER_H
+#define LEASEHOLD_KEEPER_H
+
+#include "postgres.h"
+
+#include "conninfo.h"
+#include "election.h"
+#include "lease.h"
+#include "link.h"
+#include "roster.h"
+#include "shared.h"
+#include "store.h"
+
+/* What is under way with a member. */
+typedef enum MemberTask
+{
+	TASK_NONE,
+	TASK_IDENTIFY,				/* what server is it? */
+	TASK_SESSION,				/* session settings, LISTEN */
+	TASK_LEASE,					/* a LeaseRequest */
+	TASK_BEAT,
+	TASK_JOIN,
+	TASK_NODES,
+	TASK_LEASES,
+	TASK_HISTORY,
+	TASK_NOTIFY,
+	TASK_ANSWER
+} MemberTask;
+
+typedef struct KeeperMember
+{
+	Conninfo	conninfo;
+	Link		link;
+	bool		ready;			/* identified, session prepared */
+	MemberTask	task;
+	LeaseRequest request;		/* of TASK_LEASE */
+	ClockTime	sent_at;
+	ClockTime	rest_until;		/* back-off after a failure */
+	ClockTime	backoff;
+	char		peer[96];		/* address it was last reached at (R14) */
+	StoreServer server;
+	StoreHead	head;
+	bool		head_known;
+	RosterStanding standing;
+	NameWatch	name;			/* R8: our own node row there */
+	ClockTime	beat_at;		/* when the last heartbeat was sent */
+	bool		notify_due;
+	bool		answer_due;
+	ClockTime	last_answer;
+	ClockTime	latency;
+	char		sqlstate[6];
+	char		fault[256];
+} KeeperMember;
+
+/* Why the fence is being closed on purpose. */
+typedef enum DrainWhy
+{
+	DRAIN_NONE,
+	DRAIN_RELEASE,				/* leasehold.release() */
+	DRAIN_HANDOVER,				/* switchover: undone if it takes too long */
+	DRAIN_UNHEALTHY,
+	DRAIN_RENAMED,				/* leasehold.lease names another lease */
+	DRAIN_SHUTDOWN,
+	DRAIN_ORPHANED				/* the postmaster is dead */
+} DrainWhy;
+
+typedef struct Keeper
+{
+	LeaseState	lease;
+	char		name[LEASEHOLD_NAME_LEN];	/* of the lease; "": none */
+	char		kind[16];
+	char		scope[16];
+	StoreNode	self;
+	int			n;
+	KeeperMember *member;		/* [LEASE_MEMBERS_MAX] */
+	MemoryContext config_context;	/* parsed connection strings */
+	MemoryContext cycle_context;	/* reset at every turn of the loop */
+	Addresses	addresses;
+
+	/* R10, R11 */
+	Roster		roster;			/* counted by, and on disk */
+	Roster		roster_next;	/* adopted, not yet on disk */
+	DurableState persisted;
+	DurableState to_persist;
+
+	/* settings as last taken */
+	int			margin_ms;
+	int			renew_ms;
+	int			look_ms;
+	char		settings_fault[256];
+
+	/* requests */
+	uint64		box_served;
+	ClockTime	acquire_until;	/* somebody asked for it until then */
+	int64		handled_seq;	/* the last hand-over request dealt with */
+	char		answer[STORE_REASON_LEN];	/* why it was refused */
+
+	/* giving up */
+	DrainWhy	drain_why;
+	ClockTime	drain_until;
+	bool		release_sent;
+	bool		orphaned;
+	bool		ending;			/* SIGTERM, or orphaned */
+	ClockTime	end_at;
+
+	/* what is known of the others */
+	Candidate  *candidate;		/* [setting_peers_max] */
+	int			ncandidates;
+	SurveyNode *node;			/* [setting_peers_max] */
+	int			nnodes;
+	ClockTime	nodes_at;
+	ClockTime	leases_at;
+	ClockTime	history_at;
+	int64		history_epoch;
+
+	/* measurements */
+	ClockTime	last_renewal;
+	ClockTime	renewal_latency;
+
+	/* waiting */
+	WaitEventSet *wait_set;
+	bool		sockets_changed;
+	KeeperStatus status;		/* as last published */
+} Keeper;
+
+/* ---- keeper_member.c ---- */
+
+/* Read whatever has come in from the member, and act on it. */
+extern void member_poll(Keeper *keeper, int i, ClockTime now);
+
+/* Connect if it is time to; send the next thing there is to say. */
+extern void member_advance(Keeper *keeper, int i, ClockTime now);
+
+/* When member_advance() has to be called again if nothing happens. */
+extern ClockTime member_due(Keeper *keeper, int i, ClockTime now);
+
+/* Is anything that was sent still without an answer, or unsent? */
+extern bool member_release_pending(const Keeper *keeper, int i);
+
+/* Drop the connection; what was under way is ambiguous (R5). */
+extern void member_close(Keeper *keeper, int i, ClockTime now);
+
+/* Judge all members by the present list, and go over to another (R10). */
+extern void members_judge(Keeper *keeper);
+
+/* How this run stands to its name over all counted members (R8). */
+extern NameVerdict members_name_verdict(const Keeper *keeper, ClockTime now);
+
+/* ---- keeper_publish.c ---- */
+
+/* The deadline for every backend.  Before any message that promises less. */
+extern void publish_fence(Keeper *keeper);
+
+/* Status and notice, if they changed or a second has passed. */
+extern void publish_status(Keeper *keeper, ClockTime now);
+
+/* Rows read from the store, for the views. */
+extern void publish_nodes(Keeper *keeper, const PGresult *result, ClockTime now);
+extern void publish_leases(Keeper *keeper, const PGresult *result, ClockTime now);
+extern void publish_history(Keeper *keeper, const PGresult *result, ClockTime now);
+
+/* ---- keeper.c ---- */
+
+/* Durations that depend on the ttl. */
+extern ClockTime keeper_request_timeout(const Keeper *keeper);
+
+/* The reason that goes into the history with a release or an acquire. */
+extern const char *keeper_release_reason(const Keeper *keeper);
+extern const char *keeper_acquire_reason(const Keeper *keeper,
+										 const LeaseRequest *request);
+
+#endif							/* LEASEHOLD_KEEPER_H */
