@@ -320,6 +320,9 @@ conninfo_start_values(const Conninfo *conninfo, const Addresses *addresses,
 	}
 	keyword[n] = "fallback_application_name";
 	value[n++] = "leasehold keeper";
+	/* looking for Kerberos tickets may block */
+	keyword[n] = "gssencmode";
+	value[n++] = "disable";
 	for (int i = 0; i < conninfo->n; i++)
 	{
 		if (replace && (strcmp(conninfo->keyword[i], "host") == 0 ||

@@ -14,6 +14,7 @@
 
 #include "nodes/plannodes.h"
 
+#include "fence_statement.h"
 #include "settings.h"
 #include "shared.h"
 
@@ -106,14 +107,24 @@ fence_governs(void)
 
 /*
  * fence_settled
- *		Did this transaction begin under a lease that was not let go of since?
- *		Then a statement that reads has nothing to look at, not even the clock.
+ *		Is there nothing to ask about a plan?  So it is in a transaction that
+ *		began under a lease not let go of since, when the plan only reads: not
+ *		even the clock has to be looked at.  So it is, too, when the transaction
+ *		has written before and its epoch is held still.
+ *
+ * Everything else goes the long way, every first statement included.
  */
 static inline bool
-fence_settled(void)
+fence_settled(const PlannedStmt *stmt)
 {
-	return fence_transaction.epoch != 0 &&
-		pg_atomic_read_u64(&fence_shared->instance.deadline) != 0;
+	FenceTransaction *transaction = &fence_transaction;
+
+	if (transaction->epoch == 0 || fence_scope != FENCE_SCOPE_ORDINARY)
+		return false;
+	if (likely(fence_plan_only_reads(stmt)))
+		return pg_atomic_read_u64(&fence_shared->instance.deadline) != 0;
+	return transaction->wrote &&
+		shared_lease_epoch(&fence_shared->instance) == transaction->epoch;
 }
 
 /* ---- before a statement ---- */
@@ -176,5 +187,12 @@ extern void fence_after_commit(bool prepared);
 
 /* It failed, or was rolled back. */
 extern void fence_after_abort(void);
+
+/* A transaction that has only read needs no more than this. */
+static inline void
+fence_forget_transaction(void)
+{
+	memset(&fence_transaction, 0, sizeof(fence_transaction));
+}
 
 #endif							/* LEASEHOLD_FENCE_H */

@@ -16,6 +16,8 @@
  */
 #include "postgres.h"
 
+#include "compat.h"				/* first: see ENABLE_GSS there */
+
 #include "libpq/libpq.h"
 #include "miscadmin.h"
 #include "tcop/dest.h"

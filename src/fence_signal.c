@@ -31,7 +31,7 @@
 
 #define SIGNAL "default_transaction_read_only"
 
-bool		fence_signal_last = false;
+int			fence_signal_last = -1;
 
 static const char *show_signal(void);
 
@@ -52,17 +52,13 @@ fence_signal_install(void)
 static const char *
 show_signal(void)
 {
-	bool		read_only = DefaultXactReadOnly;
-
+	if (DefaultXactReadOnly)
+		return "on";
 	if (IsUnderPostmaster && MyProc != NULL && fence_shared != NULL &&
-		fence_governs() && setting_fence == FENCE_ENFORCE)
-	{
-		bool		fenced = shared_lease_epoch(&fence_shared->instance) == 0;
-
-		read_only = read_only || fenced;
-		fence_signal_last = fenced;
-	}
-	return read_only ? "on" : "off";
+		fence_governs() && setting_fence == FENCE_ENFORCE &&
+		shared_lease_epoch(&fence_shared->instance) == 0)
+		return "on";
+	return "off";
 }
 
 /*
@@ -77,7 +73,7 @@ fence_signal_report(bool fenced)
 {
 	if (setting_fence != FENCE_ENFORCE)
 		fenced = false;
-	if (fenced == fence_signal_last)
+	if ((int) fenced == fence_signal_last)
 		return;
 	if (!IsTransactionState() || IsInParallelMode())
 		return;

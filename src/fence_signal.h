@@ -9,7 +9,8 @@
 
 #include "postgres.h"
 
-extern bool fence_signal_last;	/* what the client was last told to read */
+/* What the client was last told: 0 (not fenced), 1 (fenced), -1 (unknown). */
+extern int	fence_signal_last;
 
 /* Take over how the setting is shown; called once, at installation. */
 extern void fence_signal_install(void);
@@ -21,7 +22,7 @@ extern void fence_signal_report(bool fenced);
 static inline void
 fence_signal(bool fenced)
 {
-	if (unlikely(fenced != fence_signal_last))
+	if (unlikely((int) fenced != fence_signal_last))
 		fence_signal_report(fenced);
 }
 

@@ -65,10 +65,15 @@ keeper_release_reason(const Keeper *keeper)
 }
 
 const char *
-keeper_acquire_reason(const Keeper *keeper, const LeaseRequest *request)
+keeper_acquire_reason(const Keeper *keeper, int i)
 {
+	const LeaseRequest *request = &keeper->member[i].request;
+	const LeaseRow *row = &keeper->lease.member[i].row;
+
 	if (request->reclaim)
-		return "reclaimed after a restart";
+		return "reclaimed by the same node";
+	if (strcmp(row->reserved_for, keeper->self.name) == 0)
+		return "handed over";
 	if (request->from[0] == '\0')
 		return keeper->acquire_until != 0 ? "acquired by request" : "it was free";
 	return "the holder fell silent";
@@ -277,7 +282,6 @@ begin_drain(Keeper *keeper, DrainWhy why, const char *reserve_for,
 		return;
 	keeper->drain_why = why;
 	keeper->drain_until = now + limit;
-	keeper->release_sent = false;
 	pg_atomic_write_u32(&leasehold_shared->fence.draining, 1);
 	publish_fence(keeper);		/* a full barrier before the flags are read */
 }
@@ -302,32 +306,51 @@ keeps_row(const Keeper *keeper)
 		 setting_on_shutdown == ON_SHUTDOWN_KEEP);
 }
 
+/* Tell whoever asked, through the store. */
+static void
+refuse_handover(Keeper *keeper, const char *why)
+{
+	strlcpy(keeper->answer, why, sizeof(keeper->answer));
+	for (int i = 0; i < keeper->n; i++)
+		keeper->member[i].answer_due = true;
+}
+
+/* Nothing was said to anybody yet: the holder stays holder, and says why. */
+static void
+undo_drain(Keeper *keeper, const char *why, ClockTime now)
+{
+	ereport(LOG, (errmsg("leasehold: the lease is kept, because %s", why)));
+	if (keeper->drain_why == DRAIN_HANDOVER)
+		refuse_handover(keeper, why);
+	lease_undo_drain(&keeper->lease, now);
+}
+
+static void
+end_drain(Keeper *keeper, bool drained, ClockTime now)
+{
+	bool		optional = keeper->drain_why == DRAIN_HANDOVER ||
+		keeper->drain_why == DRAIN_RELEASE;
+
+	if (optional && !drained)
+		undo_drain(keeper, "running commits did not end in time", now);
+	else if (optional && keeper->lease.frozen)
+		undo_drain(keeper, "it is paused", now);
+	else if (!keeps_row(keeper))
+		lease_drained(&keeper->lease, now);
+	else if (!keeper->ending)
+		lease_close(&keeper->lease, now);
+	/* else it is kept for the next run, and this one ends (may_end) */
+}
+
 static void
 follow_drain(Keeper *keeper, ClockTime now)
 {
 	if (keeper->lease.phase == LEASE_DRAINING)
 	{
-		if (is_drained())
-		{
-			if (!keeps_row(keeper))
-				lease_drained(&keeper->lease, now);
-		}
-		else if (now >= keeper->drain_until)
-		{
-			if (keeper->drain_why == DRAIN_HANDOVER ||
-				keeper->drain_why == DRAIN_RELEASE)
-			{
-				ereport(LOG,
-						(errmsg("leasehold: the lease is kept, because running commits did not end in time")));
-				strlcpy(keeper->answer, "running commits did not end in time",
-						sizeof(keeper->answer));
-				for (int i = 0; i < keeper->n; i++)
-					keeper->member[i].answer_due = keeper->drain_why == DRAIN_HANDOVER;
-				lease_undo_drain(&keeper->lease, now);
-			}
-			else if (!keeps_row(keeper))
-				lease_drained(&keeper->lease, now);
-		}
+		bool		drained = is_drained();
+
+		if (drained || now >= keeper->drain_until)
+			end_drain(keeper, drained, now);
 	}
 	if (keeper->lease.phase != LEASE_DRAINING)
 		pg_atomic_write_u32(&leasehold_shared->fence.draining, 0);
@@ -375,15 +398,6 @@ is_alive(const Keeper *keeper, const char *name)
 		if (strcmp(keeper->node[i].name, name) == 0)
 			return keeper->node[i].alive;
 	return false;
-}
-
-static void
-refuse_handover(Keeper *keeper, const char *why)
-{
-	ereport(LOG, (errmsg("leasehold: switchover refused: %s", why)));
-	strlcpy(keeper->answer, why, sizeof(keeper->answer));
-	for (int i = 0; i < keeper->n; i++)
-		keeper->member[i].answer_due = true;
 }
 
 /* Has somebody asked that another node be given the lease? */

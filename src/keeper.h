@@ -105,7 +105,6 @@ typedef struct Keeper
 	/* giving up */
 	DrainWhy	drain_why;
 	ClockTime	drain_until;
-	bool		release_sent;
 	bool		orphaned;
 	bool		ending;			/* SIGTERM, or orphaned */
 	ClockTime	end_at;
@@ -173,7 +172,6 @@ extern ClockTime keeper_request_timeout(const Keeper *keeper);
 
 /* The reason that goes into the history with a release or an acquire. */
 extern const char *keeper_release_reason(const Keeper *keeper);
-extern const char *keeper_acquire_reason(const Keeper *keeper,
-										 const LeaseRequest *request);
+extern const char *keeper_acquire_reason(const Keeper *keeper, int i);
 
 #endif							/* LEASEHOLD_KEEPER_H */

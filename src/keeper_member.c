@@ -138,7 +138,8 @@ judge_one(Keeper *keeper, int i, const RosterReport *report)
 	RosterStanding standing = roster_standing(&keeper->roster, report, i);
 
 	if (standing != member->standing && standing != ROSTER_COUNTED &&
-		standing != ROSTER_NOT_ASKED)
+		standing != ROSTER_NOT_ASKED && keeper->roster.generation > 0 &&
+		keeper->roster_next.generation <= keeper->roster.generation)
 		ereport(LOG,
 				(errmsg("leasehold: store member %s is not counted: %s",
 						member->conninfo.label,
@@ -433,6 +434,7 @@ member_poll(Keeper *keeper, int i, ClockTime now)
 		keeper->lease.member[i].look_now = true;
 		keeper->lease.member[i].retry_at = 0;
 	}
+	keeper->lease.member[i].occupied = member->link.state == LINK_BUSY;
 	if (socket != member->link.socket || wants != member->link.wants)
 		keeper->sockets_changed = true;
 }
@@ -484,7 +486,7 @@ send_lease(Keeper *keeper, int i, ClockTime now, ClockTime deadline)
 		case LEASE_OP_ACQUIRE:
 			return store_send_acquire(link, keeper->name, &keeper->self,
 									  generation, request,
-									  keeper_acquire_reason(keeper, request),
+									  keeper_acquire_reason(keeper, i),
 									  deadline);
 		case LEASE_OP_RENEW:
 			return store_send_renew(link, keeper->name, &keeper->self,
@@ -617,6 +619,7 @@ member_advance(Keeper *keeper, int i, ClockTime now)
 		return;
 	lease_set_reachable(&keeper->lease, i, true,
 						member->standing == ROSTER_COUNTED);
+	keeper->lease.member[i].occupied = false;
 
 	if (!member->notify_due &&
 		lease_next(&keeper->lease, i, now, &member->request))
@@ -628,6 +631,7 @@ member_advance(Keeper *keeper, int i, ClockTime now)
 	else if ((chore = next_chore(keeper, i, now)) != TASK_NONE)
 	{
 		member->task = chore;
+		keeper->lease.member[i].occupied = true;
 		sent = send_chore(keeper, i, chore, now, deadline);
 	}
 	else

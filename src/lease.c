@@ -524,7 +524,7 @@ lease_next(LeaseState *lease, int i, ClockTime now, LeaseRequest *request)
 	LeaseMember *member = &lease->member[i];
 	LeaseOp		op;
 
-	if (member->in_flight || !member->reachable)
+	if (member->in_flight || member->occupied || !member->reachable)
 		return false;
 	op = choose_op(lease, member, now);
 	if (op == LEASE_OP_NONE)
@@ -563,7 +563,7 @@ member_wakeup(const LeaseState *lease, const LeaseMember *member, ClockTime now)
 {
 	ClockTime	at;
 
-	if (!member->reachable || member->in_flight)
+	if (!member->reachable || member->in_flight || member->occupied)
 		return CLOCK_NEVER;
 	if (now < member->retry_at)
 		return member->retry_at;

@@ -85,6 +85,7 @@ typedef struct LeaseMember
 	bool		seen;			/* row is what it last said */
 	bool		look_now;		/* its row may have changed under us */
 	bool		in_flight;
+	bool		occupied;		/* the caller's: its session is busy otherwise */
 	bool		discard;		/* the answer under way no longer counts */
 	int64_t		tried_epoch;	/* an acquire under this epoch was sent */
 	int64_t		refused_epoch;	/* ... and its guards refused it */

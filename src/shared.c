@@ -190,6 +190,8 @@ init_shared(LeaseholdShared *shared)
 	pg_atomic_init_u64(&shared->healthy_at, 0);
 	pg_atomic_init_u32(&shared->shutting_down, 0);
 	pg_atomic_init_u32(&shared->leave_asked, 0);
+	pg_atomic_init_u32(&shared->role_told, NODE_UNGOVERNED);
+	pg_atomic_init_u32(&shared->embedded_made, 0);
 	recall(shared);
 }
 

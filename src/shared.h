@@ -211,7 +211,7 @@ typedef struct Survey
 	SurveyHistory history[SURVEY_HISTORY_MAX];
 } Survey;
 
-/* What the steward has found out for the keeper: host names and addresses. */
+/* What the prober has found out for the others: host names and addresses. */
 #define ADDRESS_MAX		32
 typedef struct Addresses
 {
@@ -245,7 +245,7 @@ typedef struct SharedPage
 	char	   *data;
 } SharedPage;
 
-extern void shared_publish(SharedPage *page, const void *data);
+extern PGDLLEXPORT void shared_publish(SharedPage *page, const void *data);
 
 /* Copy a page; false (and zeroes) if it was never published or is torn. */
 extern bool shared_read(SharedPage *page, void *data);
@@ -294,7 +294,7 @@ typedef struct LeaseholdShared
 	/* pages; the writer in brackets */
 	SharedPage	notice;			/* FenceNotice [keeper] */
 	SharedPage	status;			/* KeeperStatus [keeper] */
-	SharedPage	addresses;		/* Addresses [steward] */
+	SharedPage	addresses;		/* Addresses [prober] */
 	SharedPage	to_persist;		/* DurableState [keeper] */
 	SharedPage	persisted;		/* DurableState [steward, postmaster] */
 	LWLock	   *survey_lock;	/* the survey is too big for a page; the keeper
@@ -319,9 +319,13 @@ typedef struct LeaseholdShared
 	pg_atomic_uint32 shutting_down;
 	/* sessions may ask the steward to forget that a lease governs */
 	pg_atomic_uint32 leave_asked;
+	/* the NodeState that leasehold.role_command was last told of */
+	pg_atomic_uint32 role_told;
+	/* how far the workers that make the embedded store have come */
+	pg_atomic_uint32 embedded_made;
 } LeaseholdShared;
 
-extern LeaseholdShared *leasehold_shared;	/* NULL if not preloaded */
+extern PGDLLEXPORT LeaseholdShared *leasehold_shared;	/* NULL if not preloaded */
 
 /* Take a seat: whoever wakes the worker finds its latch there. */
 extern void shared_take_seat(WorkerSeat *seat);
@@ -341,7 +345,8 @@ shared_is_governed(FenceShared *fence)
  * ------------------------------------------------------------------------
  */
 
-extern FenceShared *fence_shared;	/* NULL if the library is not preloaded */
+/* NULL if the library is not preloaded; test modules read it too */
+extern PGDLLEXPORT FenceShared *fence_shared;
 
 /*
  * shared_lease_epoch

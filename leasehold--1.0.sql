@@ -1,0 +1,242 @@
+/* leasehold--1.0.sql */
+
+-- complain if the script is sourced in psql, rather than by CREATE EXTENSION
+\echo Use "CREATE EXTENSION leasehold" to load this file. \quit
+
+GRANT USAGE ON SCHEMA leasehold TO PUBLIC;
+
+-- ---------------------------------------------------------------------------
+-- What this node knows: from shared memory, at once, on any node
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION leasehold.holds(lease text DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'leasehold_holds'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+
+COMMENT ON FUNCTION leasehold.holds(text) IS
+'does this node hold the lease at this moment';
+
+CREATE FUNCTION leasehold.epoch(lease text DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'leasehold_epoch'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+
+COMMENT ON FUNCTION leasehold.epoch(text) IS
+'the fencing token while this node holds the lease, else null';
+
+CREATE FUNCTION leasehold.status(
+	OUT lease text, OUT node text, OUT state text, OUT holder text,
+	OUT epoch bigint, OUT expires_in interval, OUT ttl interval,
+	OUT kind text, OUT scope text, OUT members_reachable integer,
+	OUT members integer, OUT last_renewal interval,
+	OUT renewal_latency interval, OUT reason text,
+	OUT withheld bigint, OUT refused bigint, OUT age interval)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_status'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 1;
+
+CREATE VIEW leasehold.status AS SELECT * FROM leasehold.status();
+
+COMMENT ON VIEW leasehold.status IS
+'one row per lease of this node: how the node stands to it, and why';
+
+CREATE FUNCTION leasehold.leases(
+	OUT lease text, OUT holder text, OUT epoch bigint, OUT version bigint,
+	OUT ttl interval, OUT kind text, OUT scope text, OUT paused boolean,
+	OUT reserved_for text, OUT ttl_wanted interval, OUT pause_wanted boolean,
+	OUT handover_to text, OUT age interval)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_leases'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 10;
+
+CREATE VIEW leasehold.leases AS SELECT * FROM leasehold.leases();
+
+COMMENT ON VIEW leasehold.leases IS
+'every lease, as the store said when it was last read';
+
+CREATE FUNCTION leasehold.nodes(
+	OUT node text, OUT advertise text, OUT role text, OUT lsn pg_lsn,
+	OUT timeline integer, OUT lag bigint, OUT last_seen interval,
+	OUT version text, OUT alive boolean, OUT priority integer,
+	OUT incarnation bigint, OUT age interval)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_nodes'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 10;
+
+CREATE VIEW leasehold.nodes AS SELECT * FROM leasehold.nodes();
+
+COMMENT ON VIEW leasehold.nodes IS
+'every node of the group, as the store said when it was last read';
+
+CREATE FUNCTION leasehold.history(
+	OUT lease text, OUT epoch bigint, OUT from_node text, OUT to_node text,
+	OUT reason text, OUT at timestamptz, OUT age interval)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_history'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 100;
+
+CREATE VIEW leasehold.history AS SELECT * FROM leasehold.history();
+
+COMMENT ON VIEW leasehold.history IS
+'every change of hands, as the store said when it was last read';
+
+-- ---------------------------------------------------------------------------
+-- Leases
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION leasehold.create_lease(
+	lease text, ttl interval DEFAULT '10s', kind text DEFAULT 'physical')
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_create_lease'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.create_lease(text, interval, text) IS
+'make a lease in the store; the first one also forms the list of members';
+
+CREATE FUNCTION leasehold.alter_lease(lease text, ttl interval)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_alter_lease'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.alter_lease(text, interval) IS
+'change the ttl, from the holder''s next renewal on';
+
+CREATE FUNCTION leasehold.drop_lease(lease text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_drop_lease'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.drop_lease(text) IS
+'drop a lease that nobody holds';
+
+CREATE FUNCTION leasehold.acquire(
+	lease text DEFAULT NULL, timeout interval DEFAULT '10s',
+	force boolean DEFAULT false)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'leasehold_acquire'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.acquire(text, interval, boolean) IS
+'have this node take the lease as soon as it is free; returns the epoch';
+
+CREATE FUNCTION leasehold.release(lease text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_release'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.release(text) IS
+'have this node drain and give up the lease';
+
+CREATE FUNCTION leasehold.switchover(
+	target text, lease text DEFAULT NULL, timeout interval DEFAULT '30s')
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'leasehold_switchover'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.switchover(text, text, interval) IS
+'hand the lease to another node; returns its epoch';
+
+CREATE FUNCTION leasehold.pause(lease text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_pause'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.pause(text) IS
+'freeze the lease: it neither expires nor changes hands';
+
+CREATE FUNCTION leasehold.resume(
+	lease text DEFAULT NULL, force boolean DEFAULT false)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_resume'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.resume(text, boolean) IS
+'end a pause; force it only when the paused holder is known to be dead';
+
+CREATE FUNCTION leasehold.leave()
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_leave'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.leave() IS
+'this node leaves the group for good and is governed no more';
+
+-- ---------------------------------------------------------------------------
+-- Care of the store and of the group
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION leasehold.init_store(conninfo text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_init_store'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.init_store(text) IS
+'make the schema of the store in a member''s database';
+
+CREATE FUNCTION leasehold.set_store(members text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_set_store'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.set_store(text) IS
+'change the agreed list of members';
+
+CREATE FUNCTION leasehold.reseed_member(member text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_reseed_member'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.reseed_member(text) IS
+'give a member that lost its memory its content back, under a new identity';
+
+CREATE FUNCTION leasehold.drop_node(node text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_drop_node'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.drop_node(text) IS
+'forget a node that is gone';
+
+CREATE FUNCTION leasehold.rename_node(node text, new_name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_rename_node'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.rename_node(text, text) IS
+'rename a node that is not running';
+
+CREATE FUNCTION leasehold.check(
+	OUT item text, OUT ok boolean, OUT detail text, OUT remedy text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_check'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 30;
+
+COMMENT ON FUNCTION leasehold.check() IS
+'everything about this node, its settings and its members that would make the promise untrue';
+
+-- ---------------------------------------------------------------------------
+-- Privileges: holds and epoch are for everyone
+-- ---------------------------------------------------------------------------
+
+REVOKE ALL ON FUNCTION
+	leasehold.status(), leasehold.leases(), leasehold.nodes(),
+	leasehold.history(), leasehold.check(),
+	leasehold.create_lease(text, interval, text),
+	leasehold.alter_lease(text, interval), leasehold.drop_lease(text),
+	leasehold.acquire(text, interval, boolean), leasehold.release(text),
+	leasehold.switchover(text, text, interval),
+	leasehold.pause(text), leasehold.resume(text, boolean),
+	leasehold.leave(), leasehold.init_store(text), leasehold.set_store(text),
+	leasehold.reseed_member(text), leasehold.drop_node(text),
+	leasehold.rename_node(text, text)
+FROM PUBLIC;
+
+GRANT EXECUTE ON FUNCTION
+	leasehold.status(), leasehold.leases(), leasehold.nodes(),
+	leasehold.history(), leasehold.check()
+TO pg_monitor;
+
+GRANT SELECT ON
+	leasehold.status, leasehold.leases, leasehold.nodes, leasehold.history
+TO pg_monitor;

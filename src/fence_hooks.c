@@ -1,0 +1,296 @@
+/*
+ * fence_hooks.c
+ *		The server's hooks, led to the fence.
+ *
+ * Only dispatches: each hook asks whether this process is fenced, calls the
+ * decision (fence.c), and goes on to the hook that was there before it, or to
+ * the server's own function.  Installed once by _PG_init().
+ *
+ * Must stay cheap: the executor's hooks run with every statement, the object
+ * access hook with every function of every plan.
+ */
+#include "postgres.h"
+
+#include "compat.h"				/* first: see ENABLE_GSS there */
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_namespace.h"
+#include "catalog/pg_proc.h"
+#include "executor/executor.h"
+#include "libpq/auth.h"
+#include "tcop/utility.h"
+
+#include "fence.h"
+#include "fence_prepared.h"
+#include "fence_signal.h"
+#include "fence_statement.h"
+
+static ExecutorStart_hook_type previous_ExecutorStart = NULL;
+static ExecutorRun_hook_type previous_ExecutorRun = NULL;
+static ProcessUtility_hook_type previous_ProcessUtility = NULL;
+static object_access_hook_type previous_object_access = NULL;
+static ClientAuthentication_hook_type previous_ClientAuthentication = NULL;
+
+/* ---- plans ---- */
+
+static inline void
+start_plan(QueryDesc *queryDesc, int eflags)
+{
+	if (unlikely(previous_ExecutorStart != NULL))
+		previous_ExecutorStart(queryDesc, eflags);
+	else
+		standard_ExecutorStart(queryDesc, eflags);
+}
+
+static void
+start_plan_in_scope(FenceScope scope, QueryDesc *queryDesc, int eflags)
+{
+	FenceSaved	saved;
+
+	fence_enter(scope, &saved);
+	PG_TRY();
+	{
+		start_plan(queryDesc, eflags);
+	}
+	PG_FINALLY();
+	{
+		fence_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
+/* A first statement, one that may write, or one on a fenced node. */
+static pg_noinline void
+start_guarded(QueryDesc *queryDesc, int eflags)
+{
+	FenceScope	scope = fence_scope;
+
+	if (!fence_governs())
+		;
+	else if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+	{
+		fence_before_read();
+		scope = FENCE_SCOPE_EXPLAIN;
+	}
+	else
+		scope = fence_before_query(queryDesc->plannedstmt);
+	if (scope == fence_scope)
+		start_plan(queryDesc, eflags);
+	else
+		start_plan_in_scope(scope, queryDesc, eflags);
+}
+
+static void
+fence_ExecutorStart(QueryDesc *queryDesc, int eflags)
+{
+	if (fence_settled(queryDesc->plannedstmt))
+		start_plan(queryDesc, eflags);
+	else
+		start_guarded(queryDesc, eflags);
+}
+
+static inline void
+run_plan(COMPAT_EXECUTOR_RUN_ARGS)
+{
+	if (unlikely(previous_ExecutorRun != NULL))
+		previous_ExecutorRun(COMPAT_EXECUTOR_RUN_PASS);
+	else
+		standard_ExecutorRun(COMPAT_EXECUTOR_RUN_PASS);
+}
+
+static void
+run_plan_in_scope(FenceScope scope, COMPAT_EXECUTOR_RUN_ARGS)
+{
+	FenceSaved	saved;
+
+	fence_enter(scope, &saved);
+	PG_TRY();
+	{
+		run_plan(COMPAT_EXECUTOR_RUN_PASS);
+	}
+	PG_FINALLY();
+	{
+		fence_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
+/* A plan may have been started long ago: a cursor, a portal half executed. */
+static pg_noinline void
+run_guarded(COMPAT_EXECUTOR_RUN_ARGS)
+{
+	FenceScope	scope = fence_scope;
+
+	if (fence_governs())
+		scope = fence_before_query(queryDesc->plannedstmt);
+	if (scope == fence_scope)
+		run_plan(COMPAT_EXECUTOR_RUN_PASS);
+	else
+		run_plan_in_scope(scope, COMPAT_EXECUTOR_RUN_PASS);
+}
+
+static void
+fence_ExecutorRun(COMPAT_EXECUTOR_RUN_ARGS)
+{
+	if (fence_settled(queryDesc->plannedstmt))
+		run_plan(COMPAT_EXECUTOR_RUN_PASS);
+	else
+		run_guarded(COMPAT_EXECUTOR_RUN_PASS);
+}
+
+/* ---- utility statements ---- */
+
+static inline void
+process_utility(PlannedStmt *pstmt, const char *queryString,
+				bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv,
+				DestReceiver *dest, QueryCompletion *qc)
+{
+	if (previous_ProcessUtility)
+		previous_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+}
+
+static void
+process_utility_in_scope(FenceScope scope,
+						 PlannedStmt *pstmt, const char *queryString,
+						 bool readOnlyTree, ProcessUtilityContext context,
+						 ParamListInfo params, QueryEnvironment *queryEnv,
+						 DestReceiver *dest, QueryCompletion *qc)
+{
+	FenceSaved	saved;
+
+	fence_enter(scope, &saved);
+	PG_TRY();
+	{
+		process_utility(pstmt, queryString, readOnlyTree, context, params,
+						queryEnv, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		fence_leave(&saved);
+	}
+	PG_END_TRY();
+}
+
+static void
+fence_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
+					 bool readOnlyTree, ProcessUtilityContext context,
+					 ParamListInfo params, QueryEnvironment *queryEnv,
+					 DestReceiver *dest, QueryCompletion *qc)
+{
+	FenceScope	scope;
+
+	if (!fence_governs())
+	{
+		process_utility(pstmt, queryString, readOnlyTree, context, params,
+						queryEnv, dest, qc);
+		return;
+	}
+	scope = fence_before_utility(pstmt);
+	if (scope == fence_scope)
+		process_utility(pstmt, queryString, readOnlyTree, context, params,
+						queryEnv, dest, qc);
+	else
+		process_utility_in_scope(scope, pstmt, queryString, readOnlyTree,
+								 context, params, queryEnv, dest, qc);
+	fence_after_utility(pstmt);
+}
+
+/* ---- functions and schemas ---- */
+
+/* Of all that the hook is called for, the little that the fence looks at. */
+static pg_noinline void
+consider_access(ObjectAccessType access, Oid objectId)
+{
+	if (access == OAT_FUNCTION_EXECUTE)
+	{
+		if (fence_function_writes(objectId) && fence_governs())
+			fence_before_function(objectId);
+	}
+	else if (access == OAT_NAMESPACE_SEARCH)
+	{
+		if (fence_process == FENCE_PROCESS_UNKNOWN)
+			fence_join();
+		fence_before_schema(objectId);
+	}
+}
+
+static void
+fence_object_access(ObjectAccessType access, Oid classId, Oid objectId,
+					int subId, void *arg)
+{
+	if (unlikely(access != OAT_FUNCTION_EXECUTE ||
+				 fence_function_writes(objectId)))
+		consider_access(access, objectId);
+	if (unlikely(previous_object_access != NULL))
+		previous_object_access(access, classId, objectId, subId, arg);
+}
+
+/* ---- sessions ---- */
+
+/*
+ * Authenticated: from here on the session is known to the steward as one that
+ * was opened under this epoch.
+ */
+static void
+fence_ClientAuthentication(Port *port, int status)
+{
+	if (previous_ClientAuthentication)
+		previous_ClientAuthentication(port, status);
+	if (status == STATUS_OK && fence_process == FENCE_PROCESS_UNKNOWN)
+		fence_join();
+}
+
+/* ---- transactions ---- */
+
+static void
+fence_transaction_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if ((fence_transaction.wrote ||
+				 TransactionIdIsValid(GetTopTransactionIdIfAny())) &&
+				fence_governs())
+				fence_before_commit();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+			if (fence_transaction.wrote || fence_transaction.in_commit)
+				fence_after_commit(event == XACT_EVENT_PREPARE);
+			else
+				fence_forget_transaction();
+			break;
+		case XACT_EVENT_ABORT:
+			fence_after_abort();
+			break;
+		default:
+			break;
+	}
+}
+
+void
+fence_install(void)
+{
+	fence_statement_install();
+	fence_signal_install();
+	fence_prepared_install();
+
+	previous_ExecutorStart = ExecutorStart_hook;
+	ExecutorStart_hook = fence_ExecutorStart;
+	previous_ExecutorRun = ExecutorRun_hook;
+	ExecutorRun_hook = fence_ExecutorRun;
+	previous_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = fence_ProcessUtility;
+	previous_object_access = object_access_hook;
+	object_access_hook = fence_object_access;
+	previous_ClientAuthentication = ClientAuthentication_hook;
+	ClientAuthentication_hook = fence_ClientAuthentication;
+	RegisterXactCallback(fence_transaction_callback, NULL);
+}

@@ -1,0 +1,350 @@
+/*
+ * health.c
+ *		Is this instance well enough to hold a lease?
+ *
+ * Two proofs, in this order: the postmaster takes in a local connection and its
+ * child answers; then a WAL record of our own reaches the disk.  Only when both
+ * are at hand is the stamp renewed, with the time from *before* the check.  If
+ * the disk hangs, so does the steward, in XLogFlush(); the stamp grows stale
+ * and the keeper lets go of the lease.  That is intended.
+ *
+ * The connection asks for nothing but whether the other side would speak TLS
+ * and closes its sending side.  The server's child answers by one byte, finds
+ * the end of the connection and ends without a word in the log, before it looks
+ * at limits of connections or at the state of the server: so any state in which
+ * the postmaster forks counts as an answer.  Over TCP not even that is asked,
+ * since a server that does speak TLS would log the end of the handshake; there
+ * the answer is that the child closes the connection.
+ *
+ * The record is XLOG_NOOP: replay and logical decoding skip it.  It is marked as
+ * unimportant, so that an idle server neither checkpoints nor switches segments
+ * because of it.
+ *
+ * Called by the steward.  Must never wait for the network.
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "access/xlog.h"
+#include "access/xloginsert.h"
+#include "catalog/pg_control.h"
+#include "libpq/pqcomm.h"
+#include "postmaster/postmaster.h"
+#include "storage/latch.h"
+#include "utils/varlena.h"
+
+#include "compat.h"
+#include "health.h"
+#include "shared.h"
+
+#define INTERVAL_MIN	(50 * CLOCK_MS)
+#define INTERVAL_MAX	(2500 * CLOCK_MS)
+
+typedef struct LocalAddress
+{
+	struct sockaddr_storage addr;
+	socklen_t	len;
+} LocalAddress;
+
+void
+health_init(Health *health)
+{
+	memset(health, 0, sizeof(*health));
+	health->sock = PGINVALID_SOCKET;
+}
+
+static void
+hang_up(Health *health)
+{
+	if (health->sock != PGINVALID_SOCKET)
+		close(health->sock);
+	health->sock = PGINVALID_SOCKET;
+}
+
+void
+health_rest(Health *health)
+{
+	hang_up(health);
+	health->next = 0;
+}
+
+uint32
+health_wants(const Health *health)
+{
+	if (health->sock == PGINVALID_SOCKET)
+		return 0;
+	return health->connecting ? WL_SOCKET_WRITEABLE : WL_SOCKET_READABLE;
+}
+
+ClockTime
+health_due(const Health *health)
+{
+	return health->sock == PGINVALID_SOCKET ? health->next : health->give_up;
+}
+
+/* ------------------------------------------------------------------------
+ * The ways to the postmaster
+ * ------------------------------------------------------------------------
+ */
+
+static bool
+socket_address(const char *directory, LocalAddress *to)
+{
+	struct sockaddr_un *un = (struct sockaddr_un *) &to->addr;
+	char		path[MAXPGPATH];
+
+	memset(to, 0, sizeof(*to));
+	UNIXSOCK_PATH(path, PostPortNumber, directory);
+	if (strlen(path) >= sizeof(un->sun_path))
+		return false;
+	un->sun_family = AF_UNIX;
+	strcpy(un->sun_path, path);
+	to->len = offsetof(struct sockaddr_un, sun_path) + strlen(path) + 1;
+	/* an abstract socket has no terminating NUL, and one in front */
+	if (path[0] == '@')
+	{
+		un->sun_path[0] = '\0';
+		to->len--;
+	}
+	return true;
+}
+
+static bool
+numeric_address(const char *host, LocalAddress *to)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *) &to->addr;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) &to->addr;
+
+	memset(to, 0, sizeof(*to));
+	if (inet_pton(AF_INET, host, &in->sin_addr) == 1)
+	{
+		in->sin_family = AF_INET;
+		in->sin_port = pg_hton16(PostPortNumber);
+		to->len = sizeof(*in);
+	}
+	else if (inet_pton(AF_INET6, host, &in6->sin6_addr) == 1)
+	{
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = pg_hton16(PostPortNumber);
+		to->len = sizeof(*in6);
+	}
+	return to->len > 0;
+}
+
+/* One element of listen_addresses; names were resolved by the prober. */
+static bool
+listen_address(const char *host, LocalAddress *to)
+{
+	Addresses	addresses;
+
+	if (strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 ||
+		strcmp(host, "localhost") == 0)
+		host = "127.0.0.1";
+	else if (strcmp(host, "::") == 0)
+		host = "::1";
+	if (numeric_address(host, to))
+		return true;
+	shared_read(&leasehold_shared->addresses, &addresses);
+	for (int i = 0; i < addresses.n; i++)
+		if (strcmp(addresses.entry[i].host, host) == 0)
+			return numeric_address(addresses.entry[i].address, to);
+	return false;
+}
+
+/*
+ * The way-th local address of this server: sockets first, then TCP; goes round
+ * and round.  A socket file may have been removed, so one way is not enough.
+ */
+static bool
+find_way(int way, LocalAddress *to)
+{
+	char	   *sockets = pstrdup(Unix_socket_directories ? Unix_socket_directories : "");
+	char	   *hosts = pstrdup(ListenAddresses ? ListenAddresses : "");
+	List	   *socket_list = NIL;
+	List	   *host_list = NIL;
+	int			n;
+
+	if (!SplitDirectoriesString(sockets, ',', &socket_list))
+		socket_list = NIL;
+	if (!SplitGUCList(hosts, ',', &host_list))
+		host_list = NIL;
+	n = list_length(socket_list) + list_length(host_list);
+	if (n == 0)
+		return false;
+	way %= n;
+	if (way < list_length(socket_list))
+		return socket_address(list_nth(socket_list, way), to);
+	return listen_address(list_nth(host_list, way - list_length(socket_list)), to);
+}
+
+/* ------------------------------------------------------------------------
+ * One check
+ * ------------------------------------------------------------------------
+ */
+
+/* This way did not do: complain once, and try the next one. */
+static void
+fail(Health *health, ClockTime now, const char *what)
+{
+	hang_up(health);
+	health->way++;
+	health->next = now + INTERVAL_MIN;
+	strlcpy(health->fault, what, sizeof(health->fault));
+}
+
+/* Ask what there is to ask, and say that nothing more will come. */
+static bool
+say_all(const Health *health, const LocalAddress *to)
+{
+	static const uint32 request_words[2] = {8, NEGOTIATE_SSL_CODE};
+	uint32		request[2];
+
+	if (to->addr.ss_family == AF_UNIX)
+	{
+		request[0] = pg_hton32(request_words[0]);
+		request[1] = pg_hton32(request_words[1]);
+		if (send(health->sock, request, sizeof(request), 0) != sizeof(request))
+			return false;
+	}
+	return shutdown(health->sock, SHUT_WR) == 0;
+}
+
+static void
+begin(Health *health, ClockTime now, ClockTime timeout)
+{
+	LocalAddress to;
+
+	health->began = now;
+	health->give_up = now + clock_max(timeout, CLOCK_S);
+	if (!find_way(health->way, &to))
+	{
+		fail(health, now, "no local address to connect to");
+		return;
+	}
+	health->sock = socket(to.addr.ss_family, SOCK_STREAM, 0);
+	if (health->sock == PGINVALID_SOCKET || !pg_set_noblock(health->sock))
+	{
+		fail(health, now, strerror(errno));
+		return;
+	}
+	health->connecting = false;
+	if (connect(health->sock, (struct sockaddr *) &to.addr, to.len) != 0)
+	{
+		/* a full queue of a local socket shows as EAGAIN, and may clear */
+		if (errno != EINPROGRESS)
+			fail(health, now, strerror(errno));
+		else
+			health->connecting = true;
+		return;
+	}
+	if (!say_all(health, &to))
+		fail(health, now, strerror(errno));
+}
+
+/* A connection over TCP that was not there at once. */
+static void
+finish_connecting(Health *health, ClockTime now)
+{
+	LocalAddress peer;
+	int			error = 0;
+	socklen_t	len = sizeof(error);
+
+	peer.len = sizeof(peer.addr);
+	if (getsockopt(health->sock, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+		error = errno;
+	if (error != 0)
+		fail(health, now, strerror(error));
+	else if (getpeername(health->sock, (struct sockaddr *) &peer.addr,
+						 &peer.len) == 0)
+	{
+		health->connecting = false;
+		if (!say_all(health, &peer))
+			fail(health, now, strerror(errno));
+	}
+}
+
+/* Has the other side answered, be it by hanging up? */
+static bool
+answered(Health *health, ClockTime now)
+{
+	char		answer;
+
+	if (recv(health->sock, &answer, 1, 0) >= 0)
+		return true;
+	if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+		fail(health, now, strerror(errno));
+	return false;
+}
+
+/* May hang: see the head of this file. */
+static void
+flush_to_disk(void)
+{
+	XLogRecPtr	end;
+
+	if (RecoveryInProgress())
+		return;
+	XLogBeginInsert();
+	XLogSetRecordFlags(XLOG_MARK_UNIMPORTANT);
+	end = XLogInsert(RM_XLOG_ID, XLOG_NOOP);
+	XLogFlush(end);
+}
+
+static void
+pass(Health *health, ClockTime timeout)
+{
+	ClockTime	interval = clock_min(clock_max(timeout / 4, INTERVAL_MIN),
+									 INTERVAL_MAX);
+	ClockTime	last = (ClockTime) pg_atomic_read_u64(&leasehold_shared->healthy_at);
+
+	pg_atomic_write_u64(&leasehold_shared->healthy_at, (uint64) health->began);
+	/* the keeper may have given up waiting for it */
+	if (last == 0 || health->began - last > timeout / 2)
+		shared_wake_keeper();
+	if (health->complained)
+		ereport(LOG, (errmsg("leasehold: the instance passes its health check again")));
+	health->complained = false;
+	health->passed = health->began;
+	health->next = health->began + interval;
+}
+
+/* Once per trouble, when it has lasted for half the time allowed. */
+static void
+complain(Health *health, ClockTime now, ClockTime timeout)
+{
+	if (health->passed == 0)
+		health->passed = now;	/* it has just begun */
+	if (health->complained || now - health->passed < timeout / 2)
+		return;
+	health->complained = true;
+	ereport(LOG,
+			(errmsg("leasehold: the instance fails its own health check"),
+			 errdetail("The postmaster does not answer a local connection: %s.",
+					   health->sock != PGINVALID_SOCKET ?
+					   "no answer yet" : health->fault)));
+}
+
+void
+health_step(Health *health, ClockTime now, ClockTime timeout)
+{
+	if (health->sock == PGINVALID_SOCKET && now >= health->next)
+		begin(health, now, timeout);
+	if (health->sock != PGINVALID_SOCKET && health->connecting)
+		finish_connecting(health, now);
+	if (health->sock != PGINVALID_SOCKET && !health->connecting &&
+		answered(health, now))
+	{
+		hang_up(health);
+		flush_to_disk();
+		pass(health, timeout);
+		return;
+	}
+	if (health->sock != PGINVALID_SOCKET && now >= health->give_up)
+		fail(health, now, "no answer within the time allowed");
+	complain(health, now, timeout);
+}

@@ -1,0 +1,70 @@
+/*
+ * sql.h
+ *		What the SQL-callable functions share.
+ *
+ * Layer 4.
+ */
+#ifndef LEASEHOLD_SQL_H
+#define LEASEHOLD_SQL_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "group.h"
+#include "shared.h"
+
+/* Raise an error if the library is not preloaded. */
+extern void sql_require_preloaded(void);
+
+/* The text argument, NULL if it is null. */
+extern char *sql_text(FunctionCallInfo fcinfo, int arg);
+
+/* The lease named by the argument; if null, the instance's. */
+extern char *sql_lease(FunctionCallInfo fcinfo, int arg);
+
+/*
+ * The same for functions about this node's own part: another lease than the
+ * instance's is an error.
+ */
+extern char *sql_own_lease(FunctionCallInfo fcinfo, int arg);
+
+/* Raise an error unless the text may name a lease or a node. */
+extern void sql_check_name(const char *what, const char *name);
+
+/* Raise an error for a name that the store does not know. */
+extern void sql_unknown(const char *what, const char *name, const char *known)
+			pg_attribute_noreturn();
+
+/* A duration between two limits, in milliseconds. */
+extern int64 sql_milliseconds(FunctionCallInfo fcinfo, int arg, const char *what,
+							  int64 min, int64 max);
+
+/* A duration as an interval. */
+extern Datum sql_interval(ClockTime duration);
+
+/* Sleep in a way that serves interrupts. */
+extern void sql_sleep(long ms);
+
+/* The status page, and what it says of this moment. */
+extern KeeperStatus *sql_status(void);
+extern const char *sql_state_name(NodeState state);
+
+/* A private copy of the survey; palloc'd. */
+extern Survey *sql_survey(void);
+
+/* How the node is known: when its heartbeat was last seen; NULL if unknown. */
+extern const SurveyNode *sql_find_node(const Survey *survey, const char *name);
+
+/* Raise an error if the connection string is malformed or has a password. */
+extern void sql_judge_conninfo(const char *list);
+
+/* Make the store's schema at a connected member. */
+extern void sql_init_member(GroupMember *member, ClockTime deadline);
+
+/* A random uuid as text. */
+extern char *sql_uuid(void);
+
+#endif							/* LEASEHOLD_SQL_H */

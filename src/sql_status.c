@@ -1,0 +1,350 @@
+/*
+ * sql_status.c
+ *		The views' functions, holds() and epoch().
+ *
+ * They read what the keeper has left in shared memory, each with its age, and
+ * the clock: they answer at once on any node, a hot standby and one that is
+ * cut off included.  Must never talk to anybody.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "datatype/timestamp.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/pg_lsn.h"
+
+#include "settings.h"
+#include "sql.h"
+
+PG_FUNCTION_INFO_V1(leasehold_holds);
+PG_FUNCTION_INFO_V1(leasehold_epoch);
+PG_FUNCTION_INFO_V1(leasehold_status);
+PG_FUNCTION_INFO_V1(leasehold_leases);
+PG_FUNCTION_INFO_V1(leasehold_nodes);
+PG_FUNCTION_INFO_V1(leasehold_history);
+
+/* ------------------------------------------------------------------------
+ * Do we hold it?
+ * ------------------------------------------------------------------------
+ */
+
+/* The epoch of the lease named by the argument, 0 if it is not held here. */
+static uint64
+epoch_held(FunctionCallInfo fcinfo)
+{
+	char	   *lease = sql_text(fcinfo, 0);
+	Survey	   *survey;
+
+	sql_require_preloaded();
+	if (lease == NULL || strcmp(lease, settings_lease()) == 0)
+		return shared_lease_epoch(&fence_shared->instance);
+	survey = sql_survey();
+	for (int i = 0; i < survey->nleases; i++)
+		if (strcmp(survey->lease[i].name, lease) == 0)
+			return 0;
+	(void) sql_own_lease(fcinfo, 0);	/* says that there is none */
+	return 0;
+}
+
+/*
+ * leasehold_holds
+ *		Does this node hold the lease at this moment?
+ */
+Datum
+leasehold_holds(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(epoch_held(fcinfo) != 0);
+}
+
+/*
+ * leasehold_epoch
+ *		The fencing token while the lease is held here, else null.
+ */
+Datum
+leasehold_epoch(PG_FUNCTION_ARGS)
+{
+	uint64		epoch = epoch_held(fcinfo);
+
+	if (epoch == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64((int64) epoch);
+}
+
+/* ------------------------------------------------------------------------
+ * Rows
+ * ------------------------------------------------------------------------
+ */
+
+#define COLUMNS_MAX 20
+
+typedef struct Row
+{
+	int			n;
+	Datum		value[COLUMNS_MAX];
+	bool		null[COLUMNS_MAX];
+} Row;
+
+static void
+add(Row *row, Datum value, bool null)
+{
+	Assert(row->n < COLUMNS_MAX);
+	row->value[row->n] = value;
+	row->null[row->n++] = null;
+}
+
+/* An empty text stands for "none". */
+static void
+add_text(Row *row, const char *text)
+{
+	if (text[0] == '\0')
+		add(row, (Datum) 0, true);
+	else
+		add(row, CStringGetTextDatum(text), false);
+}
+
+/* The time since a moment; null if there was none. */
+static void
+add_age(Row *row, ClockTime moment, ClockTime now)
+{
+	if (moment == 0)
+		add(row, (Datum) 0, true);
+	else
+		add(row, sql_interval(clock_max(now - moment, 0)), false);
+}
+
+static void
+add_ms(Row *row, int32 ms)
+{
+	if (ms == 0)
+		add(row, (Datum) 0, true);
+	else
+		add(row, sql_interval(clock_ms(ms)), false);
+}
+
+static void
+put(FunctionCallInfo fcinfo, Row *row)
+{
+	ReturnSetInfo *to = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	tuplestore_putvalues(to->setResult, to->setDesc, row->value, row->null);
+}
+
+/* ------------------------------------------------------------------------
+ * status
+ * ------------------------------------------------------------------------
+ */
+
+static int
+members_reachable(const KeeperStatus *status)
+{
+	int			n = 0;
+
+	for (int i = 0; i < status->nmembers; i++)
+		n += status->member[i].reachable && !status->member[i].forgot &&
+			status->member[i].standing == ROSTER_COUNTED;
+	return n;
+}
+
+/* Until when it is held here; null if it is not, or if it is paused. */
+static void
+add_expiry(Row *row, ClockTime now)
+{
+	ClockTime	deadline = (ClockTime)
+		pg_atomic_read_u64(&fence_shared->instance.deadline);
+
+	if (deadline <= now || deadline == CLOCK_NEVER)
+		add(row, (Datum) 0, true);
+	else
+		add(row, sql_interval(deadline - now), false);
+}
+
+/*
+ * leasehold_status
+ *		How this node stands to its lease: one row, none if it has no lease.
+ */
+Datum
+leasehold_status(PG_FUNCTION_ARGS)
+{
+	KeeperStatus *status;
+	ClockTime	now = clock_now();
+	Row			row = {0};
+	int			size;
+
+	sql_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	status = sql_status();
+	if (status->state == NODE_UNGOVERNED)
+		return (Datum) 0;
+	size = status->roster.n > 0 ? status->roster.n : status->nmembers;
+
+	if (status->lease[0] != '\0')
+		add_text(&row, status->lease);
+	else
+	{
+		/* governed by what the data directory remembers */
+		DurableState state;
+
+		shared_read(&leasehold_shared->persisted, &state);
+		add_text(&row, state.lease);
+	}
+	add_text(&row, status->node);
+	add_text(&row, sql_state_name(status->state));
+	add_text(&row, status->holder);
+	add(&row, Int64GetDatum(status->epoch), status->epoch == 0);
+	add_expiry(&row, now);
+	add_ms(&row, status->ttl_ms);
+	add_text(&row, status->kind);
+	add_text(&row, status->scope);
+	add(&row, Int32GetDatum(members_reachable(status)), false);
+	add(&row, Int32GetDatum(size), false);
+	add_age(&row, status->last_renewal, now);
+	add(&row, sql_interval(status->renewal_latency), status->renewal_latency == 0);
+	add_text(&row, status->reason);
+	add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->withheld)), false);
+	add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->refused)), false);
+	add_age(&row, status->published_at, now);
+	put(fcinfo, &row);
+	return (Datum) 0;
+}
+
+/* ------------------------------------------------------------------------
+ * leases, nodes, history
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * leasehold_leases
+ *		Every lease, as the store said when it was last read.
+ */
+Datum
+leasehold_leases(PG_FUNCTION_ARGS)
+{
+	Survey	   *survey;
+	ClockTime	now = clock_now();
+
+	sql_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	survey = sql_survey();
+	for (int i = 0; i < survey->nleases; i++)
+	{
+		const SurveyLease *lease = &survey->lease[i];
+		Row			row = {0};
+
+		add_text(&row, lease->name);
+		add_text(&row, lease->row.holder);
+		add(&row, Int64GetDatum(lease->row.epoch), false);
+		add(&row, Int64GetDatum(lease->row.version), false);
+		add_ms(&row, lease->row.ttl_ms);
+		add_text(&row, lease->kind);
+		add_text(&row, lease->scope);
+		add(&row, BoolGetDatum(lease->row.frozen), false);
+		add_text(&row, lease->row.reserved_for);
+		add_ms(&row, lease->row.ttl_wanted_ms);
+		add(&row, BoolGetDatum(lease->row.pause_wanted), false);
+		add_text(&row, lease->row.handover_to);
+		add_age(&row, survey->leases_at, now);
+		put(fcinfo, &row);
+	}
+	return (Datum) 0;
+}
+
+/* A position in the log as text; false if it is none. */
+static bool
+parse_lsn(const char *text, XLogRecPtr *lsn)
+{
+	uint32		high;
+	uint32		low;
+
+	if (sscanf(text, "%X/%X", &high, &low) != 2)
+		return false;
+	*lsn = ((uint64) high << 32) | low;
+	return true;
+}
+
+/*
+ * In a physical group all nodes write one log, and the lag is what a node
+ * lacks of what the holder had written when both last said so.
+ */
+static bool
+holder_lsn(const Survey *survey, const KeeperStatus *status, XLogRecPtr *lsn)
+{
+	const SurveyNode *holder = sql_find_node(survey, status->holder);
+
+	return strcmp(status->kind, "physical") == 0 && holder != NULL &&
+		parse_lsn(holder->lsn, lsn);
+}
+
+/*
+ * leasehold_nodes
+ *		Every node, as the store said when it was last read.
+ */
+Datum
+leasehold_nodes(PG_FUNCTION_ARGS)
+{
+	Survey	   *survey;
+	ClockTime	now = clock_now();
+	XLogRecPtr	front = InvalidXLogRecPtr;
+	bool		comparable;
+
+	sql_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	survey = sql_survey();
+	comparable = holder_lsn(survey, sql_status(), &front);
+	for (int i = 0; i < survey->nnodes; i++)
+	{
+		const SurveyNode *node = &survey->node[i];
+		XLogRecPtr	lsn = InvalidXLogRecPtr;
+		bool		known = parse_lsn(node->lsn, &lsn);
+		Row			row = {0};
+
+		add_text(&row, node->name);
+		add_text(&row, node->advertise);
+		add_text(&row, node->role);
+		add(&row, LSNGetDatum(lsn), !known);
+		add(&row, Int32GetDatum(node->timeline), node->timeline == 0);
+		add(&row, Int64GetDatum(front > lsn ? (int64) (front - lsn) : 0),
+			!known || !comparable);
+		add_age(&row, node->beat_seen, now);
+		add_text(&row, node->version);
+		add(&row, BoolGetDatum(node->alive), false);
+		add(&row, Int32GetDatum(node->priority), false);
+		add(&row, Int64GetDatum((int64) node->incarnation), false);
+		add_age(&row, survey->nodes_at, now);
+		put(fcinfo, &row);
+	}
+	return (Datum) 0;
+}
+
+/*
+ * leasehold_history
+ *		Every change of hands, as the store said when it was last read.  "at" is
+ *		by the store's clock, and for people only.
+ */
+Datum
+leasehold_history(PG_FUNCTION_ARGS)
+{
+	Survey	   *survey;
+	ClockTime	now = clock_now();
+	int64		since_1970 = ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) *
+		USECS_PER_DAY;
+
+	sql_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	survey = sql_survey();
+	for (int i = 0; i < survey->nhistory; i++)
+	{
+		const SurveyHistory *change = &survey->history[i];
+		Row			row = {0};
+
+		add_text(&row, change->lease);
+		add(&row, Int64GetDatum(change->epoch), false);
+		add_text(&row, change->from_node);
+		add_text(&row, change->to_node);
+		add_text(&row, change->reason);
+		add(&row, TimestampTzGetDatum(change->at_us - since_1970), false);
+		add_age(&row, survey->history_at, now);
+		put(fcinfo, &row);
+	}
+	return (Datum) 0;
+}

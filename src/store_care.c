@@ -1,0 +1,174 @@
+/*
+ * store_care.c
+ *		The statements of people: requests, making and dropping leases, the
+ *		list of members, copies of rows.
+ *
+ * The same subset as in store.c: each statement is one implicit transaction
+ * over rows found by their primary key, and takes the store row first.
+ */
+#include "postgres.h"
+
+#include "store_care.h"
+
+#define ROW_COLUMNS(t) \
+	t "name, " t "holder, " t "incarnation, " t "epoch, " t "version, " \
+	t "nonce, " t "ttl_ms, " t "frozen, " t "reserved_for, " \
+	t "request_seq, " t "ttl_wanted_ms, " t "pause_wanted, " \
+	t "handover_to, " t "answer, " t "kind, " t "scope, " \
+	t "system_identifier, " t "timeline, " t "holder_lsn, " t "sync_set, " \
+	t "dropped"
+
+/* ------------------------------------------------------------------------
+ * Requests
+ * ------------------------------------------------------------------------
+ */
+
+const char store_request_sql[] =
+"UPDATE leasehold_store.lease SET request_seq = $2, ttl_wanted_ms = $3,"
+" pause_wanted = $4, handover_to = $5, answer = ''"
+" WHERE name = $1 AND request_seq < $2 AND NOT dropped RETURNING request_seq";
+
+const char store_watch_sql[] =
+"SELECT holder, epoch, frozen, request_seq, answer, dropped"
+" FROM leasehold_store.lease WHERE name = $1";
+
+/* ------------------------------------------------------------------------
+ * Leases
+ * ------------------------------------------------------------------------
+ */
+
+/* A row that was left at a few members by a creation that failed is reused. */
+const char store_create_sql[] =
+"INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
+" SELECT CAST($1 AS text), '', 0, 0, 1, 0, CAST($2 AS integer), false, '', 0,"
+" CAST($2 AS integer), false, '', '', CAST($3 AS text), 'instance',"
+" CAST($4 AS text), CAST($5 AS integer), '', '', false"
+" FROM leasehold_store.store s WHERE s.id = 1 AND s.generation = $6"
+" ON CONFLICT (name) DO UPDATE SET version = l.version + 1,"
+" ttl_ms = excluded.ttl_ms, ttl_wanted_ms = excluded.ttl_wanted_ms,"
+" kind = excluded.kind, system_identifier = excluded.system_identifier,"
+" timeline = excluded.timeline"
+" WHERE l.epoch = 0 AND l.holder = '' RETURNING l.name";
+
+/* Its epoch goes on: it never falls (R1). */
+const char store_undrop_sql[] =
+"UPDATE leasehold_store.lease SET dropped = false, version = version + 1,"
+" ttl_ms = $2, ttl_wanted_ms = $2, kind = $3, system_identifier = $4,"
+" timeline = $5, frozen = false, pause_wanted = false, handover_to = '',"
+" answer = '', reserved_for = ''"
+" WHERE name = $1 AND dropped AND holder = '' RETURNING name";
+
+const char store_drop_sql[] =
+"UPDATE leasehold_store.lease SET dropped = true, version = version + 1"
+" WHERE name = $1 AND holder = '' AND NOT dropped RETURNING name";
+
+const char store_take_back_drop_sql[] =
+"UPDATE leasehold_store.lease SET dropped = false, version = version + 1"
+" WHERE name = $1 AND dropped RETURNING name";
+
+const char store_freeze_sql[] =
+"UPDATE leasehold_store.lease SET frozen = true, version = version + 1"
+" WHERE name = $1 AND holder = '' AND NOT frozen AND NOT dropped"
+" RETURNING name";
+
+const char store_thaw_sql[] =
+"UPDATE leasehold_store.lease SET frozen = false, version = version + 1"
+" WHERE name = $1 AND frozen AND (holder = '' OR epoch < $2)"
+" RETURNING name";
+
+/* ------------------------------------------------------------------------
+ * Nodes
+ * ------------------------------------------------------------------------
+ */
+
+const char store_drop_node_sql[] =
+"DELETE FROM leasehold_store.node WHERE name = $1 AND incarnation = $2"
+" RETURNING name";
+
+const char store_rename_node_sql[] =
+"UPDATE leasehold_store.node SET name = $2"
+" WHERE name = $1 AND incarnation = $3 RETURNING name";
+
+const char store_copy_node_sql[] =
+"INSERT INTO leasehold_store.node AS n (name, incarnation, beat, advertise,"
+" role, lsn, timeline, priority, version)"
+" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+" ON CONFLICT (name) DO NOTHING RETURNING n.name";
+
+/* ------------------------------------------------------------------------
+ * The list of members
+ * ------------------------------------------------------------------------
+ */
+
+const char store_form_sql[] =
+"UPDATE leasehold_store.store SET generation = 1, members = $1, settled = true"
+" WHERE id = 1 AND generation = 0 RETURNING generation";
+
+const char store_commit_sql[] =
+"UPDATE leasehold_store.store SET generation = $1, members = $2,"
+" settled = false, changes = changes + 1"
+" WHERE id = 1 AND generation = $3 RETURNING generation";
+
+/*
+ * After the commit.  A renewal or release that began before it may still be
+ * under way in another transaction; the step in the version makes its guard
+ * fail, unless it came first, and then the answer shows it.
+ */
+const char store_seal_sql[] =
+"UPDATE leasehold_store.lease SET version = version + 1000000"
+" WHERE name = $1 AND EXISTS (SELECT 1 FROM leasehold_store.store"
+" WHERE id = 1 AND generation = $2 AND NOT settled)"
+" RETURNING " ROW_COLUMNS("");
+
+const char store_names_sql[] =
+"SELECT name FROM leasehold_store.lease ORDER BY name";
+
+const char store_copy_sql[] =
+"INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
+" SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS bigint),"
+" CAST($4 AS bigint), CAST($5 AS bigint), CAST($6 AS bigint),"
+" CAST($7 AS integer), CAST($8 AS boolean), CAST($9 AS text),"
+" CAST($10 AS bigint), CAST($11 AS integer), CAST($12 AS boolean),"
+" CAST($13 AS text), CAST($14 AS text), CAST($15 AS text), CAST($16 AS text),"
+" CAST($17 AS text), CAST($18 AS integer), CAST($19 AS text),"
+" CAST($20 AS text), CAST($21 AS boolean)"
+" FROM leasehold_store.store s WHERE s.id = 1 AND s.generation = $22"
+" AND NOT s.settled"
+" ON CONFLICT (name) DO UPDATE SET holder = excluded.holder,"
+" incarnation = excluded.incarnation, epoch = excluded.epoch,"
+" version = excluded.version, nonce = excluded.nonce,"
+" ttl_ms = excluded.ttl_ms, frozen = excluded.frozen,"
+" reserved_for = excluded.reserved_for, request_seq = excluded.request_seq,"
+" ttl_wanted_ms = excluded.ttl_wanted_ms,"
+" pause_wanted = excluded.pause_wanted, handover_to = excluded.handover_to,"
+" answer = excluded.answer, kind = excluded.kind, scope = excluded.scope,"
+" system_identifier = excluded.system_identifier,"
+" timeline = excluded.timeline, holder_lsn = excluded.holder_lsn,"
+" sync_set = excluded.sync_set, dropped = excluded.dropped"
+" WHERE l.version < excluded.version AND l.epoch <= excluded.epoch"
+" RETURNING l.name";
+
+const char store_settle_sql[] =
+"UPDATE leasehold_store.store SET settled = true"
+" WHERE id = 1 AND generation = $1 AND members = $2 RETURNING generation";
+
+/* A member that lost its memory: another store, on no list, all rows void. */
+const char store_anew_sql[] =
+"UPDATE leasehold_store.store SET store_id = $1, generation = 0,"
+" members = '', settled = false WHERE id = 1 RETURNING store_id";
+
+const char store_blank_sql[] =
+"UPDATE leasehold_store.lease SET holder = '', incarnation = 0, epoch = 0,"
+" version = 0, dropped = true";
+
+/* ------------------------------------------------------------------------
+ * For check()
+ * ------------------------------------------------------------------------
+ */
+
+const char store_durability_sql[] =
+"SELECT pg_catalog.current_setting('fsync'),"
+" pg_catalog.current_setting('full_page_writes'),"
+" pg_catalog.current_setting('synchronous_commit'),"
+" pg_catalog.current_setting('server_version'),"
+" current_timestamp";

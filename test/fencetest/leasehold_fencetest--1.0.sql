@@ -1,0 +1,36 @@
+/* The fence of leasehold, worked by hand: for tests only. */
+\echo Use "CREATE EXTENSION leasehold_fencetest" to load this file. \quit
+
+-- Hold the lease for so many milliseconds (-1: without end), under a new epoch.
+CREATE FUNCTION open(ms integer DEFAULT -1) RETURNS bigint
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_open';
+
+-- The same, under the epoch that was held before.
+CREATE FUNCTION reopen(ms integer DEFAULT -1) RETURNS bigint
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_reopen';
+
+-- Lose it now.
+CREATE FUNCTION close() RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_close';
+
+-- What refused clients are told.
+CREATE FUNCTION notice(node text, holder text, epoch bigint, address text, reason text) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_notice';
+
+CREATE FUNCTION govern(governed boolean) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_govern';
+
+CREATE FUNCTION physical(physical boolean) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_physical';
+
+CREATE FUNCTION counters(OUT withheld bigint, OUT refused bigint) RETURNS record
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_counters';
+
+-- What a session says of itself in shared memory; no row if it says nothing.
+CREATE FUNCTION session(pid integer, OUT in_commit boolean, OUT writing boolean,
+	OUT spared boolean, OUT opened_epoch bigint) RETURNS record
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_session';
+
+-- Put a row into a table (id integer) behind the executor's back.
+CREATE FUNCTION heap_insert(relation regclass, id integer) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_heap_insert';

@@ -1,0 +1,157 @@
+/*
+ * leasehold_fencetest.c
+ *		The fence, worked by hand: for tests only.
+ *
+ * Plays the keeper's part in shared memory, with no store and no network, so
+ * that every row of what the fence promises can be tested by itself.  Must
+ * never be installed where anybody's data is.
+ */
+#include "postgres.h"
+
+#include "compat.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+
+#include "shared.h"
+
+PG_MODULE_MAGIC;
+
+PG_FUNCTION_INFO_V1(fencetest_open);
+PG_FUNCTION_INFO_V1(fencetest_reopen);
+PG_FUNCTION_INFO_V1(fencetest_close);
+PG_FUNCTION_INFO_V1(fencetest_notice);
+PG_FUNCTION_INFO_V1(fencetest_govern);
+PG_FUNCTION_INFO_V1(fencetest_physical);
+PG_FUNCTION_INFO_V1(fencetest_counters);
+PG_FUNCTION_INFO_V1(fencetest_session);
+PG_FUNCTION_INFO_V1(fencetest_heap_insert);
+
+/* The keeper's order: close, then the epoch, then the deadline. */
+static void
+publish_lease(uint64 epoch, int32 ms)
+{
+	FenceLease *lease = &fence_shared->instance;
+	ClockTime	deadline = ms < 0 ? CLOCK_NEVER : clock_now() + ms * CLOCK_MS;
+
+	pg_atomic_write_u64(&lease->deadline, 0);
+	pg_memory_barrier();
+	pg_atomic_write_u64(&lease->epoch, epoch);
+	pg_memory_barrier();
+	pg_atomic_write_u64(&lease->deadline, (uint64) deadline);
+}
+
+Datum
+fencetest_open(PG_FUNCTION_ARGS)
+{
+	uint64		epoch = pg_atomic_read_u64(&fence_shared->instance.epoch) + 1;
+
+	publish_lease(epoch, PG_GETARG_INT32(0));
+	PG_RETURN_INT64((int64) epoch);
+}
+
+Datum
+fencetest_reopen(PG_FUNCTION_ARGS)
+{
+	uint64		epoch = pg_atomic_read_u64(&fence_shared->instance.epoch);
+
+	publish_lease(epoch, PG_GETARG_INT32(0));
+	PG_RETURN_INT64((int64) epoch);
+}
+
+Datum
+fencetest_close(PG_FUNCTION_ARGS)
+{
+	pg_atomic_write_u64(&fence_shared->instance.deadline, 0);
+	pg_memory_barrier();
+	PG_RETURN_VOID();
+}
+
+Datum
+fencetest_notice(PG_FUNCTION_ARGS)
+{
+	FenceNotice notice;
+
+	memset(&notice, 0, sizeof(notice));
+	strlcpy(notice.lease, settings_lease(), sizeof(notice.lease));
+	strlcpy(notice.node, text_to_cstring(PG_GETARG_TEXT_PP(0)), sizeof(notice.node));
+	strlcpy(notice.holder, text_to_cstring(PG_GETARG_TEXT_PP(1)), sizeof(notice.holder));
+	notice.epoch = PG_GETARG_INT64(2);
+	strlcpy(notice.address, text_to_cstring(PG_GETARG_TEXT_PP(3)), sizeof(notice.address));
+	strlcpy(notice.reason, text_to_cstring(PG_GETARG_TEXT_PP(4)), sizeof(notice.reason));
+	shared_publish(&leasehold_shared->notice, &notice);
+	PG_RETURN_VOID();
+}
+
+Datum
+fencetest_govern(PG_FUNCTION_ARGS)
+{
+	pg_atomic_write_u32(&fence_shared->governed, PG_GETARG_BOOL(0));
+	PG_RETURN_VOID();
+}
+
+Datum
+fencetest_physical(PG_FUNCTION_ARGS)
+{
+	pg_atomic_write_u32(&fence_shared->physical, PG_GETARG_BOOL(0));
+	PG_RETURN_VOID();
+}
+
+/* One row of the function's result type. */
+static Datum
+make_row(FunctionCallInfo fcinfo, Datum *values)
+{
+	TupleDesc	desc;
+	bool		nulls[8] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "a row type was expected");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+Datum
+fencetest_counters(PG_FUNCTION_ARGS)
+{
+	Datum		values[2];
+
+	values[0] = Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->withheld));
+	values[1] = Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->refused));
+	PG_RETURN_DATUM(make_row(fcinfo, values));
+}
+
+Datum
+fencetest_session(PG_FUNCTION_ARGS)
+{
+	for (int i = 0; i < fence_shared->nbackends; i++)
+	{
+		FenceBackend *backend = &fence_shared->backends[i].backend;
+		Datum		values[4];
+
+		if (pg_atomic_read_u32(&backend->pid) != (uint32) PG_GETARG_INT32(0))
+			continue;
+		values[0] = BoolGetDatum(pg_atomic_read_u32(&backend->in_commit) != 0);
+		values[1] = BoolGetDatum(pg_atomic_read_u32(&backend->writing) != 0);
+		values[2] = BoolGetDatum(pg_atomic_read_u32(&backend->spared) != 0);
+		values[3] = Int64GetDatum((int64) pg_atomic_read_u64(&backend->opened_epoch));
+		PG_RETURN_DATUM(make_row(fcinfo, values));
+	}
+	PG_RETURN_NULL();
+}
+
+Datum
+fencetest_heap_insert(PG_FUNCTION_ARGS)
+{
+	Relation	relation = table_open(PG_GETARG_OID(0), RowExclusiveLock);
+	Datum		value = PG_GETARG_DATUM(1);
+	bool		isnull = false;
+	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(relation), &value, &isnull);
+
+	simple_heap_insert(relation, tuple);
+	table_close(relation, NoLock);
+	PG_RETURN_VOID();
+}
