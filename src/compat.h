@@ -28,8 +28,17 @@
 
 #if PG_VERSION_NUM >= 170000
 #include "storage/procnumber.h"
-#include "storage/waiteventset.h"
 #include "utils/resowner.h"
+#endif
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+/* Before a declaration: the function does not return. */
+#if PG_VERSION_NUM >= 180000
+#define COMPAT_NORETURN pg_noreturn
+#else
+#define COMPAT_NORETURN __attribute__((noreturn))
 #endif
 
 /* The place of a process in arrays sized by all possible processes. */

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include <ctype.h>
 #include <sys/stat.h>
 
 #include "access/xact.h"
@@ -33,6 +32,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "embedded.h"
@@ -99,6 +99,8 @@ static void
 start_worker(Embedded *embedded, int stage, ClockTime now)
 {
 	BackgroundWorker worker = {0};
+	MemoryContext context;
+	bool		registered;
 
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -111,8 +113,12 @@ start_worker(Embedded *embedded, int stage, ClockTime now)
 	strlcpy(worker.bgw_extra, stage == STAGE_CONTENT ? STORE_DATABASE :
 			embedded->failures % 2 == 0 ? "postgres" : "template1", BGW_EXTRALEN);
 
+	/* the handle has to outlive this turn of the steward's loop */
 	embedded->worker = NULL;
-	if (!RegisterDynamicBackgroundWorker(&worker, &embedded->worker))
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	registered = RegisterDynamicBackgroundWorker(&worker, &embedded->worker);
+	MemoryContextSwitchTo(context);
+	if (!registered)
 	{
 		retry_later(embedded, now,
 					"The server has no free worker process: raise max_worker_processes.");

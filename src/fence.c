@@ -299,14 +299,19 @@ fence_before_read(void)
 		force_read_only();
 }
 
-/* Something is about to be written that needs the lease. */
+/*
+ * Something is about to be written that needs the lease.  "command" names it
+ * for the message; if NULL, "statement" is the plan or statement to name.
+ */
 static void
 before_write(const char *command, const void *statement)
 {
 	uint64		held = note_epoch();
 
-	if (held == 0 || held != fence_transaction.epoch)
+	if (unlikely(held == 0 || held != fence_transaction.epoch))
 	{
+		if (command == NULL)
+			command = CreateCommandName((Node *) statement);
 		refuse_statement(command, statement, held);
 		return;
 	}
@@ -343,7 +348,7 @@ fence_before_query(const PlannedStmt *stmt)
 		case FENCE_STORE:
 			return before_store();
 		default:
-			before_write(CreateCommandName((Node *) stmt), stmt);
+			before_write(NULL, stmt);
 			break;
 	}
 	return FENCE_SCOPE_ORDINARY;
@@ -476,17 +481,15 @@ fence_after_utility(const PlannedStmt *pstmt)
 static FenceScope
 before_ddl(const PlannedStmt *pstmt)
 {
-	const char *command = CreateCommandName((Node *) pstmt);
-
 	if (!setting_local_ddl || note_epoch() != 0)
 	{
-		before_write(command, pstmt);
+		before_write(NULL, pstmt);
 		return FENCE_SCOPE_ORDINARY;
 	}
 	if (!already_warned(pstmt))
 		ereport(LOG,
 				(errmsg("letting %s through on a node without its lease, because leasehold.local_ddl is on",
-						command)));
+						CreateCommandName((Node *) pstmt))));
 	fence_transaction.local_ddl = true;
 	return FENCE_SCOPE_LOCAL_DDL;
 }
@@ -531,7 +534,7 @@ fence_before_utility(const PlannedStmt *pstmt)
 			check_extension_stays(statement);
 			return before_ddl(pstmt);
 		case FENCE_WRITES:
-			before_write(CreateCommandName((Node *) pstmt), pstmt);
+			before_write(NULL, pstmt);
 			break;
 		case FENCE_PREPARES:
 			before_prepare((TransactionStmt *) statement, pstmt);

@@ -14,6 +14,7 @@
 
 #include "nodes/plannodes.h"
 
+#include "fence_signal.h"
 #include "fence_statement.h"
 #include "settings.h"
 #include "shared.h"
@@ -107,24 +108,35 @@ fence_governs(void)
 
 /*
  * fence_settled
- *		Is there nothing to ask about a plan?  So it is in a transaction that
- *		began under a lease not let go of since, when the plan only reads: not
- *		even the clock has to be looked at.  So it is, too, when the transaction
- *		has written before and its epoch is held still.
- *
- * Everything else goes the long way, every first statement included.
+ *		Did the transaction begin under a lease not let go of since?  Then a
+ *		plan that only reads has nothing to look at, not even the clock.
  */
 static inline bool
-fence_settled(const PlannedStmt *stmt)
+fence_settled(void)
 {
-	FenceTransaction *transaction = &fence_transaction;
+	return fence_transaction.epoch != 0 &&
+		pg_atomic_read_u64(&fence_shared->instance.deadline) != 0;
+}
 
-	if (transaction->epoch == 0 || fence_scope != FENCE_SCOPE_ORDINARY)
+/*
+ * fence_settle
+ *		The short way to be so, for the first statement of a transaction that
+ *		only reads, on a node that holds its lease: note the epoch.  False if
+ *		there is more to be done.
+ */
+static inline bool
+fence_settle(void)
+{
+	uint64		held;
+
+	if (fence_transaction.seen || fence_signal_last != 0 || !fence_governs())
 		return false;
-	if (likely(fence_plan_only_reads(stmt)))
-		return pg_atomic_read_u64(&fence_shared->instance.deadline) != 0;
-	return transaction->wrote &&
-		shared_lease_epoch(&fence_shared->instance) == transaction->epoch;
+	held = shared_lease_epoch(&fence_shared->instance);
+	if (held == 0)
+		return false;
+	fence_transaction.epoch = held;
+	fence_transaction.seen = true;
+	return true;
 }
 
 /* ---- before a statement ---- */

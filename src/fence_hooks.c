@@ -34,6 +34,24 @@ static ClientAuthentication_hook_type previous_ClientAuthentication = NULL;
 
 /* ---- plans ---- */
 
+/* A plan that writes, started and about to be run by the same caller. */
+static const QueryDesc *started_plan = NULL;
+
+/* Plans that only read, outside any special scope, take the short way. */
+static inline bool
+plan_is_simple(const QueryDesc *queryDesc)
+{
+	return fence_plan_only_reads(queryDesc->plannedstmt) &&
+		fence_scope == FENCE_SCOPE_ORDINARY;
+}
+
+static pg_noinline void
+read_unsettled(void)
+{
+	if (fence_governs())
+		fence_before_read();
+}
+
 static inline void
 start_plan(QueryDesc *queryDesc, int eflags)
 {
@@ -43,7 +61,7 @@ start_plan(QueryDesc *queryDesc, int eflags)
 		standard_ExecutorStart(queryDesc, eflags);
 }
 
-static void
+static pg_noinline void
 start_plan_in_scope(FenceScope scope, QueryDesc *queryDesc, int eflags)
 {
 	FenceSaved	saved;
@@ -60,12 +78,17 @@ start_plan_in_scope(FenceScope scope, QueryDesc *queryDesc, int eflags)
 	PG_END_TRY();
 }
 
-/* A first statement, one that may write, or one on a fenced node. */
+/*
+ * Any other plan.  One that changes rows is started and run in one go, so that
+ * it need not be looked at twice; cursors and the portals of the extended
+ * protocol are not, and are always CMD_SELECT.
+ */
 static pg_noinline void
 start_guarded(QueryDesc *queryDesc, int eflags)
 {
 	FenceScope	scope = fence_scope;
 
+	started_plan = NULL;
 	if (!fence_governs())
 		;
 	else if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
@@ -74,8 +97,12 @@ start_guarded(QueryDesc *queryDesc, int eflags)
 		scope = FENCE_SCOPE_EXPLAIN;
 	}
 	else
+	{
 		scope = fence_before_query(queryDesc->plannedstmt);
-	if (scope == fence_scope)
+		if (scope == FENCE_SCOPE_ORDINARY && queryDesc->operation != CMD_SELECT)
+			started_plan = queryDesc;
+	}
+	if (likely(scope == fence_scope))
 		start_plan(queryDesc, eflags);
 	else
 		start_plan_in_scope(scope, queryDesc, eflags);
@@ -84,8 +111,12 @@ start_guarded(QueryDesc *queryDesc, int eflags)
 static void
 fence_ExecutorStart(QueryDesc *queryDesc, int eflags)
 {
-	if (fence_settled(queryDesc->plannedstmt))
+	if (plan_is_simple(queryDesc) && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+	{
+		if (!fence_settled() && !fence_settle())
+			read_unsettled();
 		start_plan(queryDesc, eflags);
+	}
 	else
 		start_guarded(queryDesc, eflags);
 }
@@ -99,7 +130,7 @@ run_plan(COMPAT_EXECUTOR_RUN_ARGS)
 		standard_ExecutorRun(COMPAT_EXECUTOR_RUN_PASS);
 }
 
-static void
+static pg_noinline void
 run_plan_in_scope(FenceScope scope, COMPAT_EXECUTOR_RUN_ARGS)
 {
 	FenceSaved	saved;
@@ -133,8 +164,12 @@ run_guarded(COMPAT_EXECUTOR_RUN_ARGS)
 static void
 fence_ExecutorRun(COMPAT_EXECUTOR_RUN_ARGS)
 {
-	if (fence_settled(queryDesc->plannedstmt))
+	if (likely((plan_is_simple(queryDesc) && fence_settled()) ||
+			   queryDesc == started_plan))
+	{
+		started_plan = NULL;
 		run_plan(COMPAT_EXECUTOR_RUN_PASS);
+	}
 	else
 		run_guarded(COMPAT_EXECUTOR_RUN_PASS);
 }
@@ -205,7 +240,8 @@ fence_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 
 /* Of all that the hook is called for, the little that the fence looks at. */
 static pg_noinline void
-consider_access(ObjectAccessType access, Oid objectId)
+consider_access(ObjectAccessType access, Oid classId, Oid objectId,
+				int subId, void *arg)
 {
 	if (access == OAT_FUNCTION_EXECUTE)
 	{
@@ -218,17 +254,19 @@ consider_access(ObjectAccessType access, Oid objectId)
 			fence_join();
 		fence_before_schema(objectId);
 	}
+	if (previous_object_access)
+		previous_object_access(access, classId, objectId, subId, arg);
 }
 
 static void
 fence_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 					int subId, void *arg)
 {
-	if (unlikely(access != OAT_FUNCTION_EXECUTE ||
-				 fence_function_writes(objectId)))
-		consider_access(access, objectId);
-	if (unlikely(previous_object_access != NULL))
-		previous_object_access(access, classId, objectId, subId, arg);
+	if (likely(access == OAT_FUNCTION_EXECUTE &&
+			   !fence_function_writes(objectId) &&
+			   previous_object_access == NULL))
+		return;
+	consider_access(access, classId, objectId, subId, arg);
 }
 
 /* ---- sessions ---- */
@@ -248,24 +286,21 @@ fence_ClientAuthentication(Port *port, int status)
 
 /* ---- transactions ---- */
 
-static void
-fence_transaction_callback(XactEvent event, void *arg)
+static pg_noinline void
+end_of_transaction(XactEvent event)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if ((fence_transaction.wrote ||
-				 TransactionIdIsValid(GetTopTransactionIdIfAny())) &&
-				fence_governs())
+			if (fence_governs())
 				fence_before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
+			fence_after_commit(false);
+			break;
 		case XACT_EVENT_PREPARE:
-			if (fence_transaction.wrote || fence_transaction.in_commit)
-				fence_after_commit(event == XACT_EVENT_PREPARE);
-			else
-				fence_forget_transaction();
+			fence_after_commit(true);
 			break;
 		case XACT_EVENT_ABORT:
 			fence_after_abort();
@@ -273,6 +308,20 @@ fence_transaction_callback(XactEvent event, void *arg)
 		default:
 			break;
 	}
+}
+
+/* Most transactions have only read: nothing to check, nothing to lower. */
+static void
+fence_transaction_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT && !fence_transaction.wrote &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return;
+	if (event == XACT_EVENT_COMMIT && !fence_transaction.wrote &&
+		!fence_transaction.in_commit)
+		fence_forget_transaction();
+	else
+		end_of_transaction(event);
 }
 
 void

@@ -19,9 +19,6 @@
 #include "shared.h"
 #include "store_care.h"
 
-/* No single request may take longer. */
-#define GROUP_REQUEST_MS	5000
-
 /* ------------------------------------------------------------------------
  * Making and closing
  * ------------------------------------------------------------------------
@@ -47,6 +44,7 @@ group_make(const char *lease, ClockTime deadline)
 
 	strlcpy(group->lease, lease, sizeof(group->lease));
 	group->deadline = deadline;
+	group->request_ms = GROUP_REQUEST_MS;
 	group->at_end.func = close_all;
 	group->at_end.arg = group;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &group->at_end);
@@ -178,9 +176,9 @@ wait_all(StoreGroup *group)
 }
 
 static ClockTime
-request_deadline(const StoreGroup *group, int ms)
+request_deadline(const StoreGroup *group)
 {
-	return clock_min(group->deadline, clock_now() + clock_ms(ms));
+	return clock_min(group->deadline, clock_now() + clock_ms(group->request_ms));
 }
 
 /* Forget the last results; the next request begins. */
@@ -235,7 +233,7 @@ start_connect(StoreGroup *group, GroupMember *member, const Addresses *addresses
 	keyword[n] = NULL;
 	value[n] = NULL;
 	link_start(&member->link, keyword, value,
-			   request_deadline(group, GROUP_CONNECT_MS));
+			   request_deadline(group));
 }
 
 /* What server is it?  One that does not know the question is taken as it is. */
@@ -246,7 +244,7 @@ identify_all(StoreGroup *group, const bool *fresh)
 	for (int i = 0; i < group->n; i++)
 		if (fresh[i] && group->member[i].link.state == LINK_IDLE)
 			store_send_identify(&group->member[i].link,
-								request_deadline(group, GROUP_REQUEST_MS));
+								request_deadline(group));
 	wait_all(group);
 	for (int i = 0; i < group->n; i++)
 	{
@@ -266,7 +264,7 @@ identify_all(StoreGroup *group, const bool *fresh)
 		if (fresh[i] && group->member[i].server.lax_commit &&
 			group->member[i].link.state == LINK_IDLE)
 			link_send(&group->member[i].link, "SET synchronous_commit = on", 0,
-					  NULL, request_deadline(group, GROUP_REQUEST_MS));
+					  NULL, request_deadline(group));
 	wait_all(group);
 }
 
@@ -342,7 +340,7 @@ group_look(StoreGroup *group)
 			continue;
 		member->link.fault[0] = '\0';
 		store_send_look(&member->link, group->lease, "",
-						request_deadline(group, GROUP_REQUEST_MS));
+						request_deadline(group));
 	}
 	wait_all(group);
 	read_looks(group);
@@ -414,7 +412,7 @@ group_send(StoreGroup *group, GroupFilter filter, const char *sql, int nparams,
 			continue;
 		member->link.fault[0] = '\0';
 		member->asked = link_send(&member->link, sql, nparams, values,
-								  request_deadline(group, GROUP_REQUEST_MS));
+								  request_deadline(group));
 	}
 	wait_all(group);
 	for (int i = 0; i < group->n; i++)
@@ -429,7 +427,7 @@ group_notify(StoreGroup *group)
 	for (int i = 0; i < group->n; i++)
 		if (group_counted(group, i) && group->member[i].server.notifies)
 			store_send_notify(&group->member[i].link,
-							  request_deadline(group, GROUP_REQUEST_MS));
+							  request_deadline(group));
 	wait_all(group);
 }
 
@@ -448,9 +446,8 @@ group_sqlstate(const Link *link)
 	return MAKE_SQLSTATE(s[0], s[1], s[2], s[3], s[4]);
 }
 
-/* NULL if nothing is wrong with it. */
-static const char *
-fault_of(const StoreGroup *group, int i)
+const char *
+group_fault(const StoreGroup *group, int i)
 {
 	const GroupMember *member = &group->member[i];
 	int			version = member->answer.head.schema_version;
@@ -482,7 +479,7 @@ group_faults(const StoreGroup *group)
 	initStringInfo(&out);
 	for (int i = 0; i < group->n; i++)
 	{
-		const char *fault = fault_of(group, i);
+		const char *fault = group_fault(group, i);
 
 		if (fault != NULL)
 			appendStringInfo(&out, "%sMember %s: %s.", out.len > 0 ? " " : "",
@@ -553,7 +550,7 @@ group_raise(const GroupMember *member, const char *what)
  */
 
 StoreGroup *
-group_of_settings(const char *lease, ClockTime deadline)
+group_configured(const char *lease, ClockTime deadline)
 {
 	StoreGroup	   *group = group_make(lease, deadline);
 
@@ -564,6 +561,14 @@ group_of_settings(const char *lease, ClockTime deadline)
 				 errhint("Set leasehold.store to the connection strings of its members and reload.")));
 	group_add(group, setting_store, false);
 	group_open(group);
+	return group;
+}
+
+StoreGroup *
+group_of_settings(const char *lease, ClockTime deadline)
+{
+	StoreGroup *group = group_configured(lease, deadline);
+
 	group_require_majority(group);
 	return group;
 }
@@ -619,7 +624,7 @@ group_lease_names(StoreGroup *group)
 	for (int i = 0; i < group->n; i++)
 		if (group_counted(group, i))
 			store_send_leases(&group->member[i].link,
-							  request_deadline(group, GROUP_REQUEST_MS));
+							  request_deadline(group));
 	wait_all(group);
 	initStringInfo(&names);
 	for (int i = 0; i < group->n; i++)
@@ -667,7 +672,7 @@ group_nodes(StoreGroup *group, StoreNode *node, int max)
 	for (int i = 0; i < group->n; i++)
 		if (group_counted(group, i))
 			store_send_nodes(&group->member[i].link,
-							 request_deadline(group, GROUP_REQUEST_MS));
+							 request_deadline(group));
 	wait_all(group);
 	for (int i = 0; i < group->n; i++)
 	{

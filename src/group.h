@@ -13,13 +13,15 @@
 
 #include "postgres.h"
 
+#include "compat.h"
+
 #include "conninfo.h"
 #include "link.h"
 #include "roster.h"
 #include "store.h"
 
 #define GROUP_MEMBERS_MAX	(2 * LEASE_MEMBERS_MAX)
-#define GROUP_CONNECT_MS	5000
+#define GROUP_REQUEST_MS	5000	/* of a connect or a request */
 
 typedef struct GroupMember
 {
@@ -37,7 +39,8 @@ typedef struct GroupMember
 typedef struct StoreGroup
 {
 	char		lease[LEASE_NAME_LEN];	/* whose row a look reads */
-	ClockTime	deadline;		/* of every request */
+	ClockTime	deadline;		/* of the whole call */
+	int			request_ms;		/* no single request may take longer */
 	Roster		roster;			/* the agreed list; generation 0: none */
 	int			n;
 	GroupMember member[GROUP_MEMBERS_MAX];
@@ -62,8 +65,15 @@ extern void group_add(StoreGroup *group, const char *list, bool in_new_list);
 extern void group_open(StoreGroup *group);
 extern void group_close(StoreGroup *group);
 
-/* The group of leasehold.store, with a majority of its agreed list. */
+/*
+ * group_of_settings
+ *		The opened group of leasehold.store; an error unless a majority of its
+ *		agreed list can be counted.
+ */
 extern StoreGroup *group_of_settings(const char *lease, ClockTime deadline);
+
+/* The same with whoever answers; an error only if no store is configured. */
+extern StoreGroup *group_configured(const char *lease, ClockTime deadline);
 
 /* Look again at the members that are connected. */
 extern void group_look(StoreGroup *group);
@@ -89,15 +99,16 @@ extern int	group_count(const StoreGroup *group, GroupFilter filter);
 extern void group_require_majority(const StoreGroup *group);
 
 /* Raise an error that a write found no majority. */
-extern void group_refused(const StoreGroup *group, const char *what, int took)
-			pg_attribute_noreturn();
+COMPAT_NORETURN extern void group_refused(const StoreGroup *group, const char *what, int took);
+
+/* What keeps this member from being counted; NULL if nothing does. */
+extern const char *group_fault(const StoreGroup *group, int i);
 
 /* One sentence for each member that fails, for a detail. */
 extern char *group_faults(const StoreGroup *group);
 
 /* Raise the last fault of this member, with its SQLSTATE and label. */
-extern void group_raise(const GroupMember *member, const char *what)
-			pg_attribute_noreturn();
+COMPAT_NORETURN extern void group_raise(const GroupMember *member, const char *what);
 
 /* The SQLSTATE of a link's fault as an error code. */
 extern int	group_sqlstate(const Link *link);

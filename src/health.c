@@ -71,6 +71,7 @@ health_rest(Health *health)
 {
 	hang_up(health);
 	health->next = 0;
+	health->passed = 0;
 }
 
 uint32

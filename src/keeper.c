@@ -484,10 +484,10 @@ follow_others(Keeper *keeper, ClockTime now)
 static void
 turn(Keeper *keeper)
 {
-	ClockTime	now = clock_now();
+	ClockTime	now;
 
 	for (int i = 0; i < keeper->n; i++)
-		member_poll(keeper, i, now);
+		member_poll(keeper, i);
 	/* a deadline is judged by a clock read after whatever made us wait */
 	now = clock_now();
 	strlcpy(keeper->self.role, keeper->lease.phase == LEASE_HOLDER ?

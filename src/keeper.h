@@ -132,7 +132,7 @@ typedef struct Keeper
 /* ---- keeper_member.c ---- */
 
 /* Read whatever has come in from the member, and act on it. */
-extern void member_poll(Keeper *keeper, int i, ClockTime now);
+extern void member_poll(Keeper *keeper, int i);
 
 /* Connect if it is time to; send the next thing there is to say. */
 extern void member_advance(Keeper *keeper, int i, ClockTime now);

@@ -396,17 +396,23 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 }
 
 void
-member_poll(Keeper *keeper, int i, ClockTime now)
+member_poll(Keeper *keeper, int i)
 {
 	KeeperMember *member = &keeper->member[i];
 	pgsocket	socket = member->link.socket;
 	uint32		wants = member->link.wants;
 	PGresult   *result;
 	LinkEvent	event;
+	ClockTime	now;
 
 	if (member->link.state == LINK_DOWN)
 		return;
-	event = link_poll(&member->link, now, &result);
+	event = link_poll(&member->link, clock_now(), &result);
+	/*
+	 * R2: what an answer says was seen now, not when we set out to look: this
+	 * process may have been stopped in between.
+	 */
+	now = clock_now();
 	switch (event)
 	{
 		case LINK_NOTHING:

@@ -90,6 +90,7 @@ lease_set_members(LeaseState *lease, int nmembers, int list_size)
 		member->reachable = old.reachable;
 		member->counted = old.counted;
 		member->in_flight = old.in_flight;
+		member->occupied = old.occupied;
 		member->sent = old.sent;
 		lease_restart_observation(lease, i);
 	}
@@ -321,6 +322,7 @@ tick_acquiring(LeaseState *lease, ClockTime now)
 	if (now < rule_earned_until(lease))
 	{
 		lease->reason = LEASE_REASON_NONE;
+		lease->retake_at = 0;
 		enter(lease, LEASE_HOLDER, now);
 		return;
 	}
@@ -410,7 +412,7 @@ tick_follower(LeaseState *lease, ClockTime now)
 	if (best != NULL)
 	{
 		lease->ttl_ms = best->ttl_ms;
-		if (best->holder[0] != '\0')
+		if (best->holder[0] != '\0' && strcmp(best->holder, lease->node) != 0)
 			lease->retake_at = 0;
 	}
 	follow_requests(lease);
@@ -421,7 +423,6 @@ tick_follower(LeaseState *lease, ClockTime now)
 	lease->epoch = ++lease->highest_epoch;
 	lease->carry = 0;
 	lease->free_since = 0;
-	lease->retake_at = 0;
 	enter(lease, LEASE_ACQUIRING, now);
 }
 
@@ -474,6 +475,7 @@ fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
 	else if (op == LEASE_OP_RELEASE)
 	{
 		request->epoch = member->row.epoch;
+		request->frozen = member->row.frozen;
 		copy_name(request->reserved_for, lease->reserve_for);
 	}
 }

@@ -17,7 +17,10 @@
  *
  * The order of the last line matters (R13): a message that promises less than
  * what was promised before cuts the deadline when lease_next() hands it out,
- * and the cut has to be published before the message leaves.
+ * and the cut has to be published before the message leaves.  So does when
+ * the clock is read: after an answer was taken from the network, or the row
+ * would seem to have stood still while this process was stopped (R2); and
+ * before a request is put there (R3).
  *
  * Layer 0: no server headers.
  */
@@ -69,7 +72,7 @@ typedef struct LeaseRequest
 	int64_t		guard_epoch;	/* acquire: the row as it was observed */
 	int64_t		guard_version;
 	int32_t		ttl_ms;
-	bool		frozen;
+	bool		frozen;			/* what is written; release: thaw it as well */
 	bool		reclaim;		/* acquire: our own previous run's row (R7) */
 	char		reserved_for[LEASE_NAME_LEN];	/* release */
 	char		from[LEASE_NAME_LEN];	/* acquire: whose it was, for history */

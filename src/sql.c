@@ -118,6 +118,23 @@ sql_own_lease(FunctionCallInfo fcinfo, int arg)
 	sql_unknown("lease", lease, known_leases(survey));
 }
 
+const StoreLease *
+sql_require_lease(StoreGroup *group)
+{
+	const StoreLease *best = group_best(group);
+
+	if (best == NULL || !best->row.present)
+		sql_unknown("lease", group->lease, group_lease_names(group));
+	return best;
+}
+
+void
+sql_spare_session(void)
+{
+	if (MyProc != NULL && fence_shared != NULL)
+		pg_atomic_write_u32(&shared_my_backend()->spared, 1);
+}
+
 int64
 sql_milliseconds(FunctionCallInfo fcinfo, int arg, const char *what,
 				 int64 min, int64 max)
@@ -159,7 +176,8 @@ sql_judge_conninfo(const char *list)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid connection string"),
-				 errdetail("%s", fault)));
+				 errdetail("%s", fault),
+				 errhidestmt(true)));	/* it may have a secret in it */
 }
 
 char *

@@ -9,6 +9,8 @@
 
 #include "postgres.h"
 
+#include "compat.h"
+
 #include "fmgr.h"
 #include "utils/timestamp.h"
 
@@ -35,8 +37,13 @@ extern char *sql_own_lease(FunctionCallInfo fcinfo, int arg);
 extern void sql_check_name(const char *what, const char *name);
 
 /* Raise an error for a name that the store does not know. */
-extern void sql_unknown(const char *what, const char *name, const char *known)
-			pg_attribute_noreturn();
+COMPAT_NORETURN extern void sql_unknown(const char *what, const char *name, const char *known);
+
+/* The best row of the group's lease; an error if the store knows none. */
+extern const StoreLease *sql_require_lease(StoreGroup *group);
+
+/* This session waits for a hand-over: on_expiry must not end it. */
+extern void sql_spare_session(void);
 
 /* A duration between two limits, in milliseconds. */
 extern int64 sql_milliseconds(FunctionCallInfo fcinfo, int arg, const char *what,

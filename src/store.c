@@ -93,9 +93,9 @@ static const char renew_sql[] =
 
 static const char release_sql[] =
 "WITH r AS (UPDATE leasehold_store.lease SET holder = '', version = $3,"
-" nonce = $4, reserved_for = $5, handover_to = ''"
+" nonce = $4, reserved_for = $5, frozen = false, handover_to = ''"
 " WHERE name = $6 AND holder = $1 AND incarnation = $2 AND epoch = $7"
-" AND version < $3 AND NOT frozen RETURNING " LEASE_COLUMNS("lease") "),"
+" AND version < $3 AND (NOT frozen OR $9) RETURNING " LEASE_COLUMNS("lease") "),"
 " h AS (INSERT INTO leasehold_store.history"
 " (lease, epoch, to_node, from_node, reason, at)"
 " SELECT name, epoch, '', $1, $8, current_timestamp FROM r"
@@ -281,6 +281,7 @@ store_send_release(Link *link, const char *lease, const StoreNode *self,
 	add_text(&params, lease);
 	add_int(&params, request->epoch);
 	add_text(&params, reason);
+	add_bool(&params, request->frozen);
 	return send_params(link, release_sql, &params, deadline);
 }
 

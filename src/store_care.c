@@ -123,6 +123,9 @@ const char store_seal_sql[] =
 const char store_names_sql[] =
 "SELECT name FROM leasehold_store.lease ORDER BY name";
 
+const char store_rows_sql[] =
+"SELECT " ROW_COLUMNS("") " FROM leasehold_store.lease ORDER BY name";
+
 const char store_copy_sql[] =
 "INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
 " SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS bigint),"
@@ -154,8 +157,11 @@ const char store_settle_sql[] =
 
 /* A member that lost its memory: another store, on no list, all rows void. */
 const char store_anew_sql[] =
-"UPDATE leasehold_store.store SET store_id = $1, generation = 0,"
-" members = '', settled = false WHERE id = 1 RETURNING store_id";
+"INSERT INTO leasehold_store.store AS s"
+" (id, schema_version, store_id, generation, members, settled, changes)"
+" VALUES (1, 1, $1, 0, '', false, 0)"
+" ON CONFLICT (id) DO UPDATE SET store_id = excluded.store_id,"
+" generation = 0, members = '', settled = false RETURNING s.store_id";
 
 const char store_blank_sql[] =
 "UPDATE leasehold_store.lease SET holder = '', incarnation = 0, epoch = 0,"
@@ -171,4 +177,4 @@ const char store_durability_sql[] =
 " pg_catalog.current_setting('full_page_writes'),"
 " pg_catalog.current_setting('synchronous_commit'),"
 " pg_catalog.current_setting('server_version'),"
-" current_timestamp";
+" CAST(extract(epoch FROM current_timestamp) * 1000000 AS bigint)";

@@ -42,6 +42,7 @@ extern const char store_form_sql[]; /* list */
 extern const char store_commit_sql[];	/* generation, list, old generation */
 extern const char store_seal_sql[]; /* name, generation */
 extern const char store_names_sql[];
+extern const char store_rows_sql[];
 extern const char store_copy_sql[]; /* the columns of a lease, generation */
 extern const char store_settle_sql[];	/* generation, list */
 extern const char store_anew_sql[]; /* store id */
