@@ -170,10 +170,12 @@ worker()
 	done
 }
 
+# All in one call: the keeper outlives the postmaster if it is let.
 kill_server()
 {
 	local pids
-	kill -KILL "${PID[$1]}"
+	pids=$(processes "$1")
+	kill -KILL "${PID[$1]}" $pids
 	while pids=$(processes "$1") && [ -n "$pids" ]; do
 		kill -KILL $pids 2>/dev/null
 	done
