@@ -56,7 +56,7 @@ static TimestampTz warned_at = 0;
  */
 
 /* Lower our flag; whoever waits for it is woken. */
-static void
+static inline void
 lower_flag(void)
 {
 	pg_atomic_write_u32(&my_backend->in_commit, 0);
@@ -176,7 +176,7 @@ already_warned(const void *statement)
  * "held" is the epoch held at this moment: if there is one, the node may write
  * but this transaction may not.
  */
-static void
+static pg_noinline void
 refuse_statement(const char *command, const void *statement, uint64 held)
 {
 	FenceNotice notice;
@@ -218,7 +218,7 @@ refuse_statement(const char *command, const void *statement, uint64 held)
  * write, so that it must have lost the lease since; else it wrote behind the
  * fence's back.
  */
-static void
+static pg_noinline void
 refuse_commit(uint64 held, bool seen)
 {
 	FenceNotice notice;
@@ -266,7 +266,7 @@ refuse_commit(uint64 held, bool seen)
  * Note which epoch is held now.  The first one is the transaction's; a
  * different one, or none, dooms it.
  */
-static uint64
+static pg_attribute_always_inline uint64
 note_epoch(void)
 {
 	uint64		held = shared_lease_epoch(my_lease);
@@ -322,6 +322,15 @@ before_write(const char *command, const void *statement)
 	}
 }
 
+/* A statement on this session's temporary tables. */
+static FenceScope
+before_temporary(void)
+{
+	fence_before_read();
+	fence_transaction.harmless = true;
+	return FENCE_SCOPE_TEMPORARY;
+}
+
 /* A statement on the store's own tables: nothing of the user's. */
 static FenceScope
 before_store(void)
@@ -335,22 +344,17 @@ before_store(void)
 FenceScope
 fence_before_query(const PlannedStmt *stmt)
 {
-	switch (fence_plan_only_reads(stmt) ? FENCE_READS :
-			fence_classify_plan(stmt))
-	{
-		case FENCE_READS:
-			fence_before_read();
-			break;
-		case FENCE_TEMPORARY:
-			fence_before_read();
-			fence_transaction.harmless = true;
-			break;
-		case FENCE_STORE:
-			return before_store();
-		default:
-			before_write(NULL, stmt);
-			break;
-	}
+	FenceWrite	what = fence_plan_only_reads(stmt) ? FENCE_READS :
+		fence_classify_plan(stmt);
+
+	if (likely(what == FENCE_WRITES))
+		before_write(NULL, stmt);
+	else if (what == FENCE_STORE)
+		return before_store();
+	else if (what == FENCE_TEMPORARY)
+		return before_temporary();
+	else
+		fence_before_read();
 	return FENCE_SCOPE_ORDINARY;
 }
 
@@ -361,11 +365,15 @@ fence_before_function(Oid function)
 		(fence_scope == FENCE_SCOPE_STORE &&
 		 fence_function_serves_store(function)))
 		return;
-	if (fence_function_may_be_temporary(function) && note_epoch() == 0)
+	if (fence_function_may_be_temporary(function))
 	{
+		bool		fenced = note_epoch() == 0;
+
 		/* the function finds out, and refuses unless it is temporary */
-		force_read_only();
-		if (setting_fence == FENCE_ENFORCE)
+		if (fenced)
+			force_read_only();
+		if (fenced ? setting_fence == FENCE_ENFORCE :
+			fence_scope == FENCE_SCOPE_TEMPORARY)
 			return;
 	}
 	before_write(fence_function_name(function), fence_function_name(function));
@@ -517,12 +525,15 @@ fence_before_utility(const PlannedStmt *pstmt)
 	switch (fence_classify_utility(statement))
 	{
 		case FENCE_READS:
-			fence_before_read();
+			/* these may say themselves whether to be read-only: ask them */
+			if (IsA(statement, TransactionStmt) ||
+				IsA(statement, VariableSetStmt))
+				(void) note_epoch();
+			else
+				fence_before_read();
 			break;
 		case FENCE_TEMPORARY:
-			fence_before_read();
-			fence_transaction.harmless = true;
-			break;
+			return before_temporary();
 		case FENCE_MAINTAINS:
 			fence_before_read();
 			fence_transaction.harmless = true;
@@ -625,7 +636,7 @@ fence_before_commit(void)
  * The order matters: a message while output is still possible would flush what
  * is buffered, the success included.
  */
-static void
+static pg_noinline void
 withhold_reply(void)
 {
 	bool		enforce = setting_fence == FENCE_ENFORCE;
@@ -651,7 +662,7 @@ withhold_reply(void)
 		fence_reply_end();
 }
 
-static void
+static inline void
 end_transaction(void)
 {
 	if (fence_transaction.in_commit)
@@ -668,13 +679,15 @@ fence_after_commit(bool prepared)
 	{
 		bool		open = fence_reply_open_gate();
 
-		if (prepared && preparing_gid[0] != '\0')
+		if (unlikely(prepared && preparing_gid[0] != '\0'))
+		{
 			fence_prepared_remember(preparing_gid, fence_transaction.epoch);
+			preparing_gid[0] = '\0';
+		}
 		if (!open ||
 			shared_lease_epoch(my_lease) != fence_transaction.epoch)
 			withhold_reply();
 	}
-	preparing_gid[0] = '\0';
 	end_transaction();
 }
 

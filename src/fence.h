@@ -53,6 +53,7 @@ typedef enum FenceScope
 {
 	FENCE_SCOPE_ORDINARY,
 	FENCE_SCOPE_EXPLAIN,		/* initialised, never run */
+	FENCE_SCOPE_TEMPORARY,		/* a statement on temporary tables */
 	FENCE_SCOPE_STORE,			/* a statement on the store's own tables */
 	FENCE_SCOPE_LOCAL_DDL,		/* a schema change let through */
 	FENCE_SCOPE_MAINTENANCE		/* VACUUM and its like */

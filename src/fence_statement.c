@@ -386,7 +386,10 @@ fence_classify_utility(Node *statement)
 		case T_VariableShowStmt:
 			return FENCE_READS;
 
+			/* naming an index marks it as the one to cluster by */
 		case T_ClusterStmt:
+			return ((ClusterStmt *) statement)->indexname != NULL ?
+				FENCE_DDL : FENCE_MAINTAINS;
 		case T_ReindexStmt:
 		case T_VacuumStmt:
 			return FENCE_MAINTAINS;

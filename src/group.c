@@ -17,7 +17,6 @@
 #include "compat.h"
 #include "group.h"
 #include "shared.h"
-#include "store_care.h"
 
 /* ------------------------------------------------------------------------
  * Making and closing
@@ -161,8 +160,8 @@ sleep_for_any(StoreGroup *group, ClockTime until)
 }
 
 /* Until nothing is under way any more. */
-static void
-wait_all(StoreGroup *group)
+void
+group_wait(StoreGroup *group)
 {
 	for (;;)
 	{
@@ -175,15 +174,15 @@ wait_all(StoreGroup *group)
 	}
 }
 
-static ClockTime
-request_deadline(const StoreGroup *group)
+ClockTime
+group_deadline(const StoreGroup *group)
 {
 	return clock_min(group->deadline, clock_now() + clock_ms(group->request_ms));
 }
 
 /* Forget the last results; the next request begins. */
-static void
-begin_request(StoreGroup *group)
+void
+group_begin(StoreGroup *group)
 {
 	for (int i = 0; i < group->n; i++)
 	{
@@ -233,19 +232,19 @@ start_connect(StoreGroup *group, GroupMember *member, const Addresses *addresses
 	keyword[n] = NULL;
 	value[n] = NULL;
 	link_start(&member->link, keyword, value,
-			   request_deadline(group));
+			   group_deadline(group));
 }
 
 /* What server is it?  One that does not know the question is taken as it is. */
 static void
 identify_all(StoreGroup *group, const bool *fresh)
 {
-	begin_request(group);
+	group_begin(group);
 	for (int i = 0; i < group->n; i++)
 		if (fresh[i] && group->member[i].link.state == LINK_IDLE)
 			store_send_identify(&group->member[i].link,
-								request_deadline(group));
-	wait_all(group);
+								group_deadline(group));
+	group_wait(group);
 	for (int i = 0; i < group->n; i++)
 	{
 		GroupMember *member = &group->member[i];
@@ -259,13 +258,13 @@ identify_all(StoreGroup *group, const bool *fresh)
 			member->link.fault[0] = '\0';
 	}
 	/* what we write is to be on disk when it is answered */
-	begin_request(group);
+	group_begin(group);
 	for (int i = 0; i < group->n; i++)
 		if (fresh[i] && group->member[i].server.lax_commit &&
 			group->member[i].link.state == LINK_IDLE)
 			link_send(&group->member[i].link, "SET synchronous_commit = on", 0,
-					  NULL, request_deadline(group));
-	wait_all(group);
+					  NULL, group_deadline(group));
+	group_wait(group);
 }
 
 void
@@ -283,7 +282,7 @@ group_open(StoreGroup *group)
 		fresh[i] = true;
 		start_connect(group, &group->member[i], &addresses);
 	}
-	wait_all(group);
+	group_wait(group);
 	identify_all(group, fresh);
 	group_look(group);
 }
@@ -331,7 +330,7 @@ read_looks(StoreGroup *group)
 void
 group_look(StoreGroup *group)
 {
-	begin_request(group);
+	group_begin(group);
 	for (int i = 0; i < group->n; i++)
 	{
 		GroupMember *member = &group->member[i];
@@ -340,9 +339,9 @@ group_look(StoreGroup *group)
 			continue;
 		member->link.fault[0] = '\0';
 		store_send_look(&member->link, group->lease, "",
-						request_deadline(group));
+						group_deadline(group));
 	}
-	wait_all(group);
+	group_wait(group);
 	read_looks(group);
 	if (group->roster.generation == 0)
 		known_roster(&group->roster);
@@ -403,7 +402,7 @@ group_send(StoreGroup *group, GroupFilter filter, const char *sql, int nparams,
 {
 	int			took = 0;
 
-	begin_request(group);
+	group_begin(group);
 	for (int i = 0; i < group->n; i++)
 	{
 		GroupMember *member = &group->member[i];
@@ -412,9 +411,9 @@ group_send(StoreGroup *group, GroupFilter filter, const char *sql, int nparams,
 			continue;
 		member->link.fault[0] = '\0';
 		member->asked = link_send(&member->link, sql, nparams, values,
-								  request_deadline(group));
+								  group_deadline(group));
 	}
-	wait_all(group);
+	group_wait(group);
 	for (int i = 0; i < group->n; i++)
 		took += group_took(group, i);
 	return took;
@@ -423,12 +422,12 @@ group_send(StoreGroup *group, GroupFilter filter, const char *sql, int nparams,
 void
 group_notify(StoreGroup *group)
 {
-	begin_request(group);
+	group_begin(group);
 	for (int i = 0; i < group->n; i++)
 		if (group_counted(group, i) && group->member[i].server.notifies)
 			store_send_notify(&group->member[i].link,
-							  request_deadline(group));
-	wait_all(group);
+							  group_deadline(group));
+	group_wait(group);
 }
 
 /* ------------------------------------------------------------------------
@@ -571,167 +570,4 @@ group_of_settings(const char *lease, ClockTime deadline)
 
 	group_require_majority(group);
 	return group;
-}
-
-/* ------------------------------------------------------------------------
- * Reading rows
- * ------------------------------------------------------------------------
- */
-
-const StoreLease *
-group_best(const StoreGroup *group)
-{
-	const StoreLease *best = NULL;
-
-	for (int i = 0; i < group->n; i++)
-	{
-		const StoreLease *lease = &group->member[i].answer.lease;
-
-		if (!group_counted(group, i) || lease->name[0] == '\0')
-			continue;
-		if (best == NULL || lease->row.epoch > best->row.epoch ||
-			(lease->row.epoch == best->row.epoch &&
-			 lease->row.version > best->row.version))
-			best = lease;
-	}
-	return best;
-}
-
-const StoreLease *
-group_last_request(const StoreGroup *group)
-{
-	const StoreLease *last = NULL;
-
-	for (int i = 0; i < group->n; i++)
-	{
-		const StoreLease *lease = &group->member[i].answer.lease;
-
-		if (!group_counted(group, i) || lease->name[0] == '\0')
-			continue;
-		if (last == NULL || lease->row.request_seq > last->row.request_seq)
-			last = lease;
-	}
-	return last;
-}
-
-char *
-group_lease_names(StoreGroup *group)
-{
-	StringInfoData names;
-	StoreLease *lease = palloc(sizeof(StoreLease) * 64);
-
-	begin_request(group);
-	for (int i = 0; i < group->n; i++)
-		if (group_counted(group, i))
-			store_send_leases(&group->member[i].link,
-							  request_deadline(group));
-	wait_all(group);
-	initStringInfo(&names);
-	for (int i = 0; i < group->n; i++)
-	{
-		int			n;
-
-		if (group->member[i].result == NULL)
-			continue;
-		n = store_read_leases(group->member[i].result, lease, 64);
-		for (int k = 0; k < n; k++)
-		{
-			char	   *quoted = psprintf("\"%s\"", lease[k].name);
-
-			if (strstr(names.data, quoted) == NULL)
-				appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-								 quoted);
-		}
-	}
-	return names.data;
-}
-
-/* Keep each name once, as its latest beat says. */
-static int
-merge_node(StoreNode *node, int n, int max, const StoreNode *row)
-{
-	for (int i = 0; i < n; i++)
-		if (strcmp(node[i].name, row->name) == 0)
-		{
-			if (row->beat > node[i].beat)
-				node[i] = *row;
-			return n;
-		}
-	if (n < max)
-		node[n++] = *row;
-	return n;
-}
-
-int
-group_nodes(StoreGroup *group, StoreNode *node, int max)
-{
-	StoreNode  *row = palloc(sizeof(StoreNode) * max);
-	int			n = 0;
-
-	begin_request(group);
-	for (int i = 0; i < group->n; i++)
-		if (group_counted(group, i))
-			store_send_nodes(&group->member[i].link,
-							 request_deadline(group));
-	wait_all(group);
-	for (int i = 0; i < group->n; i++)
-	{
-		int			rows;
-
-		if (group->member[i].result == NULL)
-			continue;
-		rows = store_read_nodes(group->member[i].result, row, max);
-		for (int k = 0; k < rows; k++)
-			n = merge_node(node, n, max, &row[k]);
-	}
-	pfree(row);
-	return n;
-}
-
-char *
-group_node_names(const StoreNode *node, int n)
-{
-	StringInfoData names;
-
-	initStringInfo(&names);
-	for (int i = 0; i < n; i++)
-		appendStringInfo(&names, "%s\"%s\"", i > 0 ? ", " : "", node[i].name);
-	return names.data;
-}
-
-/* ------------------------------------------------------------------------
- * Requests
- * ------------------------------------------------------------------------
- */
-
-int64
-group_request(StoreGroup *group, int32 ttl_ms, int pause, const char *handover_to)
-{
-	int			took = 0;
-
-	/* somebody else may take the same number: then read again */
-	for (int attempt = 0; attempt < 5; attempt++)
-	{
-		const StoreLease *last = group_last_request(group);
-		int64		seq;
-		const char *values[5];
-
-		if (last == NULL)
-			break;
-		seq = last->row.request_seq + 1;
-		values[0] = group->lease;
-		values[1] = psprintf(INT64_FORMAT, seq);
-		values[2] = psprintf("%d", ttl_ms > 0 ? ttl_ms : last->row.ttl_wanted_ms);
-		values[3] = (pause >= 0 ? pause : last->row.pause_wanted) ? "true" : "false";
-		values[4] = handover_to;
-		took = group_send(group, group_counted, store_request_sql, 5, values);
-		if (took >= group_majority(group))
-		{
-			group_notify(group);
-			return seq;
-		}
-		group_look(group);
-		group_require_majority(group);
-	}
-	group_refused(group, "post the request", took);
 }

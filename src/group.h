@@ -79,6 +79,15 @@ extern StoreGroup *group_configured(const char *lease, ClockTime deadline);
 extern void group_look(StoreGroup *group);
 
 /*
+ * group_begin, group_deadline, group_wait
+ *		What a request of all members is made of: forget the last results, send
+ *		over the links with this deadline, wait until nothing is under way.
+ */
+extern void group_begin(StoreGroup *group);
+extern ClockTime group_deadline(const StoreGroup *group);
+extern void group_wait(StoreGroup *group);
+
+/*
  * group_send
  *		Send one statement to all members that pass the filter, wait, and
  *		return how many answered with at least one row.

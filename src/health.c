@@ -8,13 +8,14 @@
  * the disk hangs, so does the steward, in XLogFlush(); the stamp grows stale
  * and the keeper lets go of the lease.  That is intended.
  *
- * The connection asks for nothing but whether the other side would speak TLS
- * and closes its sending side.  The server's child answers by one byte, finds
- * the end of the connection and ends without a word in the log, before it looks
- * at limits of connections or at the state of the server: so any state in which
- * the postmaster forks counts as an answer.  Over TCP not even that is asked,
- * since a server that does speak TLS would log the end of the handshake; there
- * the answer is that the child closes the connection.
+ * The connection says nothing and closes its sending side.  The server's child
+ * finds the end of the connection where a first packet should be, and closes it
+ * without a word in the log, before it looks at limits of connections or at the
+ * state of the server: so any state in which the postmaster forks counts as an
+ * answer, and so does the postmaster's own message that it cannot fork.  To ask
+ * anything would be worse: a child that finds its client gone when it wants to
+ * answer logs that, for each check that was given up while the postmaster stood
+ * still.
  *
  * The record is XLOG_NOOP: replay and logical decoding skip it.  It is marked as
  * unimportant, so that an idle server neither checkpoints nor switches segments
@@ -56,6 +57,7 @@ health_init(Health *health)
 {
 	memset(health, 0, sizeof(*health));
 	health->sock = PGINVALID_SOCKET;
+	health->complain_at = CLOCK_NEVER;
 }
 
 static void
@@ -70,8 +72,7 @@ void
 health_rest(Health *health)
 {
 	hang_up(health);
-	health->next = 0;
-	health->passed = 0;
+	health_init(health);
 }
 
 uint32
@@ -85,7 +86,8 @@ health_wants(const Health *health)
 ClockTime
 health_due(const Health *health)
 {
-	return health->sock == PGINVALID_SOCKET ? health->next : health->give_up;
+	return clock_min(health->complain_at, health->sock == PGINVALID_SOCKET ?
+					 health->next : health->give_up);
 }
 
 /* ------------------------------------------------------------------------
@@ -198,23 +200,6 @@ fail(Health *health, ClockTime now, const char *what)
 	strlcpy(health->fault, what, sizeof(health->fault));
 }
 
-/* Ask what there is to ask, and say that nothing more will come. */
-static bool
-say_all(const Health *health, const LocalAddress *to)
-{
-	static const uint32 request_words[2] = {8, NEGOTIATE_SSL_CODE};
-	uint32		request[2];
-
-	if (to->addr.ss_family == AF_UNIX)
-	{
-		request[0] = pg_hton32(request_words[0]);
-		request[1] = pg_hton32(request_words[1]);
-		if (send(health->sock, request, sizeof(request), 0) != sizeof(request))
-			return false;
-	}
-	return shutdown(health->sock, SHUT_WR) == 0;
-}
-
 static void
 begin(Health *health, ClockTime now, ClockTime timeout)
 {
@@ -243,7 +228,7 @@ begin(Health *health, ClockTime now, ClockTime timeout)
 			health->connecting = true;
 		return;
 	}
-	if (!say_all(health, &to))
+	if (shutdown(health->sock, SHUT_WR) != 0)
 		fail(health, now, strerror(errno));
 }
 
@@ -264,7 +249,7 @@ finish_connecting(Health *health, ClockTime now)
 						 &peer.len) == 0)
 	{
 		health->connecting = false;
-		if (!say_all(health, &peer))
+		if (shutdown(health->sock, SHUT_WR) != 0)
 			fail(health, now, strerror(errno));
 	}
 }
@@ -299,30 +284,25 @@ flush_to_disk(void)
 static void
 pass(Health *health, ClockTime timeout)
 {
-	ClockTime	interval = clock_min(clock_max(timeout / 4, INTERVAL_MIN),
-									 INTERVAL_MAX);
 	ClockTime	last = (ClockTime) pg_atomic_read_u64(&leasehold_shared->healthy_at);
 
 	pg_atomic_write_u64(&leasehold_shared->healthy_at, (uint64) health->began);
 	/* the keeper may have given up waiting for it */
 	if (last == 0 || health->began - last > timeout / 2)
 		shared_wake_keeper();
-	if (health->complained)
+	if (health->unwell_since != 0 && health->complain_at == CLOCK_NEVER)
 		ereport(LOG, (errmsg("leasehold: the instance passes its health check again")));
-	health->complained = false;
-	health->passed = health->began;
-	health->next = health->began + interval;
+	health->unwell_since = 0;
+	health->complain_at = CLOCK_NEVER;
 }
 
 /* Once per trouble, when it has lasted for half the time allowed. */
 static void
-complain(Health *health, ClockTime now, ClockTime timeout)
+complain(Health *health, ClockTime now)
 {
-	if (health->passed == 0)
-		health->passed = now;	/* it has just begun */
-	if (health->complained || now - health->passed < timeout / 2)
+	if (now < health->complain_at)
 		return;
-	health->complained = true;
+	health->complain_at = CLOCK_NEVER;
 	ereport(LOG,
 			(errmsg("leasehold: the instance fails its own health check"),
 			 errdetail("The postmaster does not answer a local connection: %s.",
@@ -330,11 +310,31 @@ complain(Health *health, ClockTime now, ClockTime timeout)
 					   "no answer yet" : health->fault)));
 }
 
+/*
+ * A check that failed is repeated soon, one that passed after a quarter of the
+ * timeout; which follows the lease's ttl and may have changed since.
+ */
+static void
+begin_if_due(Health *health, ClockTime now, ClockTime timeout)
+{
+	if (health->unwell_since == 0)
+		health->next = health->began +
+			clock_min(clock_max(timeout / 4, INTERVAL_MIN), INTERVAL_MAX);
+	if (now < health->next)
+		return;
+	if (health->unwell_since == 0)
+	{
+		health->unwell_since = now;
+		health->complain_at = now + timeout / 2;
+	}
+	begin(health, now, timeout);
+}
+
 void
 health_step(Health *health, ClockTime now, ClockTime timeout)
 {
-	if (health->sock == PGINVALID_SOCKET && now >= health->next)
-		begin(health, now, timeout);
+	if (health->sock == PGINVALID_SOCKET)
+		begin_if_due(health, now, timeout);
 	if (health->sock != PGINVALID_SOCKET && health->connecting)
 		finish_connecting(health, now);
 	if (health->sock != PGINVALID_SOCKET && !health->connecting &&
@@ -343,9 +343,10 @@ health_step(Health *health, ClockTime now, ClockTime timeout)
 		hang_up(health);
 		flush_to_disk();
 		pass(health, timeout);
+		begin_if_due(health, now, timeout);
 		return;
 	}
 	if (health->sock != PGINVALID_SOCKET && now >= health->give_up)
 		fail(health, now, "no answer within the time allowed");
-	complain(health, now, timeout);
+	complain(health, now);
 }

@@ -18,11 +18,11 @@ typedef struct Health
 	pgsocket	sock;			/* of the check under way, or PGINVALID_SOCKET */
 	bool		connecting;
 	int			way;			/* which of the local addresses to try */
-	ClockTime	began;			/* of the check under way */
-	ClockTime	give_up;
+	ClockTime	began;			/* of the last check, be it under way */
+	ClockTime	give_up;		/* of the check under way */
 	ClockTime	next;			/* when the next check begins */
-	ClockTime	passed;			/* when the last check that passed began */
-	bool		complained;
+	ClockTime	unwell_since;	/* first check since one has passed; or 0 */
+	ClockTime	complain_at;	/* unwell for too long; or never */
 	char		fault[128];		/* of the last failure */
 } Health;
 

@@ -10,6 +10,7 @@
 #include "storage/lwlock.h"
 
 #include "keeper.h"
+#include "lease_rules.h"
 
 /* ------------------------------------------------------------------------
  * The fence
@@ -66,6 +67,24 @@ members_reachable(const Keeper *keeper)
 	return n;
 }
 
+/*
+ * A follower looks all the time.  What it saw once tells nothing of now, when
+ * fewer than a majority have answered for a while.
+ */
+static bool
+store_is_silent(const Keeper *keeper, ClockTime now)
+{
+	ClockTime	patience = clock_max(clock_ms(keeper->lease.ttl_ms) / 2,
+									 2 * lease_look_interval(&keeper->lease));
+	int			n = 0;
+
+	for (int i = 0; i < keeper->n; i++)
+		n += rule_counts(&keeper->lease.member[i]) &&
+			now - keeper->member[i].last_answer <= patience;
+	return keeper->lease.phase == LEASE_FOLLOWER &&
+		n < lease_majority(&keeper->lease);
+}
+
 /* The first member's trouble stands for all of them. */
 static const char *
 first_fault(const Keeper *keeper)
@@ -116,7 +135,8 @@ why_not_able(const Keeper *keeper)
 
 /* A full sentence; "" while the lease is held. */
 static const char *
-reason_text(const Keeper *keeper, NodeState state, const char *holder)
+reason_text(const Keeper *keeper, NodeState state, const char *holder,
+			ClockTime now)
 {
 	if (state == NODE_EXCLUDED)
 		return psprintf("Another live instance uses the node name \"%s\".",
@@ -127,6 +147,10 @@ reason_text(const Keeper *keeper, NodeState state, const char *holder)
 					 keeper->persisted.lease) :
 			state == NODE_FENCED ?
 			"This node was governed by a lease, and leasehold.lease is empty." : "";
+	if (keeper->lease.reason != LEASE_REASON_STARTING &&
+		keeper->lease.reason != LEASE_REASON_EXPIRED &&
+		store_is_silent(keeper, now))
+		return why_no_majority(keeper);
 	switch (keeper->lease.reason)
 	{
 		case LEASE_REASON_NONE:
@@ -190,6 +214,8 @@ node_state(const Keeper *keeper, ClockTime now)
 	}
 	if (members_name_verdict(keeper, now) == NAME_TAKEN)
 		return NODE_EXCLUDED;
+	if (store_is_silent(keeper, now))
+		return NODE_FENCED;
 	switch (keeper->lease.reason)
 	{
 		case LEASE_REASON_STARTING:
@@ -248,7 +274,7 @@ fill_status(const Keeper *keeper, KeeperStatus *status, ClockTime now)
 	strlcpy(status->scope, keeper->scope, sizeof(status->scope));
 	status->last_renewal = keeper->last_renewal;
 	status->renewal_latency = keeper->renewal_latency;
-	strlcpy(status->reason, reason_text(keeper, status->state, status->holder),
+	strlcpy(status->reason, reason_text(keeper, status->state, status->holder, now),
 			sizeof(status->reason));
 	strlcpy(status->settings_fault, keeper->settings_fault,
 			sizeof(status->settings_fault));

@@ -206,8 +206,12 @@ rule_takeable_at(const LeaseState *lease, const LeaseMember *member)
 		 strcmp(row->reserved_for, lease->node) == 0))
 		return 0;
 	free_at = member->unchanged_since + lease_observation(lease, row->ttl_ms);
-	/* nobody holds a reserved row: who reserved it may change its mind */
-	if (row->holder[0] == '\0' && lease->retake_at != 0)
+	/*
+	 * Who reserved it may change its mind: a release leaves the incarnation in
+	 * the row.  Other reservations may hide a holder (a change of the list).
+	 */
+	if (row->holder[0] == '\0' && row->incarnation == lease->incarnation &&
+		lease->retake_at != 0)
 		free_at = clock_min(free_at, lease->retake_at);
 	return free_at;
 }

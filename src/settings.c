@@ -79,8 +79,9 @@ check_name(char **newval, void **extra, GucSource source)
 	return false;
 }
 
+/* The server's own message would repeat the value, a password included. */
 static bool
-check_conninfo(char **newval, void **extra, GucSource source)
+check_conninfo(char **newval, const char *parameter)
 {
 	char	   *fault;
 
@@ -90,8 +91,21 @@ check_conninfo(char **newval, void **extra, GucSource source)
 	fault = settings_judge_conninfo(*newval);
 	if (fault == NULL)
 		return true;
+	GUC_check_errmsg("invalid value for parameter \"%s\"", parameter);
 	GUC_check_errdetail("%s", fault);
 	return false;
+}
+
+static bool
+check_store(char **newval, void **extra, GucSource source)
+{
+	return check_conninfo(newval, "leasehold.store");
+}
+
+static bool
+check_advertise(char **newval, void **extra, GucSource source)
+{
+	return check_conninfo(newval, "leasehold.advertise");
 }
 
 /* ------------------------------------------------------------------------
@@ -181,13 +195,13 @@ define_lease_settings(void)
 {
 	define_text("leasehold.store",
 				"The members of the lease store: connection strings separated by semicolons, or \"embedded\".",
-				&setting_store, PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_conninfo);
+				&setting_store, PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_store);
 	define_text("leasehold.lease",
 				"The lease that governs this whole instance; empty for none.",
 				&setting_lease, PGC_SIGHUP, 0, check_name);
 	define_text("leasehold.advertise",
 				"Connection string by which peers and clients reach this node.",
-				&setting_advertise, PGC_SIGHUP, 0, check_conninfo);
+				&setting_advertise, PGC_SIGHUP, 0, check_advertise);
 	define_ms("leasehold.renew_interval", "Time between renewals of the lease.",
 			  "Zero means a fifth of the lease's ttl.",
 			  &setting_renew_interval, LEASE_TTL_MAX_MS);

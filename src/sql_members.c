@@ -160,19 +160,29 @@ list_of_new(const StoreGroup *group, Roster *next)
 				 errmsg("the new list has no member")));
 }
 
-/* What a node cannot reach, it cannot count. */
+/*
+ * What a node has no address of, it cannot count: with less than a majority of
+ * the new list named, this node would be fenced by the change.
+ */
 static void
-warn_of_settings(const StoreGroup *group, int nsettings)
+judge_settings(const StoreGroup *group, int nsettings, int size)
 {
-	for (int i = 0; i < group->n; i++)
-		if (group->member[i].in_new_list && i >= nsettings)
-		{
-			ereport(WARNING,
-					(errmsg("leasehold.store of this node does not name member %s",
-							group->member[i].conninfo.label),
-					 errhint("Name all members, old and new, in leasehold.store of every node before the list is changed.")));
-			return;
-		}
+	int			named = 0;
+
+	for (int i = 0; i < nsettings; i++)
+		named += group->member[i].in_new_list;
+	if (named < size / 2 + 1 && shared_is_governed(fence_shared))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("leasehold.store of this node names %d of the new list's %d members",
+						named, size),
+				 errdetail("It could not count a majority of them any more."),
+				 errhint("Name all members, old and new, in leasehold.store of every node before the list is changed.")));
+	if (named < size)
+		ereport(WARNING,
+				(errmsg("leasehold.store of this node names %d of the new list's %d members",
+						named, size),
+				 errhint("Name all members, old and new, in leasehold.store of every node before the list is changed.")));
 }
 
 /*
@@ -199,6 +209,7 @@ leasehold_set_store(PG_FUNCTION_ARGS)
 	next.generation = group->roster.generation + 1;
 	strlcpy(next.lineage, group->roster.lineage, sizeof(next.lineage));
 	list_of_new(group, &next);
+	judge_settings(group, nsettings, next.n);
 	if (group->roster.generation == 0)
 	{
 		/* nothing was ever agreed on: as create_lease() does it */
@@ -211,7 +222,6 @@ leasehold_set_store(PG_FUNCTION_ARGS)
 	}
 	else
 		relist_change(group, &next);
-	warn_of_settings(group, nsettings);
 	if (next.n % 2 == 0)
 		ereport(NOTICE,
 				(errmsg("the store has an even number of members"),

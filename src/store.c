@@ -16,6 +16,7 @@
 #include "common/pg_prng.h"
 
 #include "store.h"
+#include "store_care.h"
 
 #define HEAD_COLUMNS \
 	"s.schema_version, s.store_id, s.generation, s.members, s.settled, s.changes"
@@ -144,7 +145,13 @@ STORE_CHANNEL;
 
 const char *const store_statements[] = {
 	look_sql, acquire_sql, renew_sql, release_sql, beat_sql, join_sql,
-	nodes_sql, leases_sql, history_sql, answer_sql, NULL
+	nodes_sql, leases_sql, history_sql, answer_sql,
+	store_request_sql, store_watch_sql, store_create_sql, store_undrop_sql,
+	store_drop_sql, store_take_back_drop_sql, store_freeze_sql,
+	store_thaw_sql, store_drop_node_sql, store_rename_node_sql,
+	store_copy_node_sql, store_form_sql, store_commit_sql, store_seal_sql,
+	store_names_sql, store_rows_sql, store_copy_sql, store_settle_sql,
+	store_anew_sql, store_blank_sql, NULL
 };
 
 /* ------------------------------------------------------------------------

@@ -18,6 +18,9 @@
 
 #include "lease.h"
 
+/* cmocka hands every test a state; these keep theirs below */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 #define MINE		11
 #define OTHER		22
 #define TTL			1000		/* of the rows, in ms */
@@ -55,10 +58,14 @@ start(int members)
 	lease.durable_epoch = 1000;
 }
 
+/* Time passes, and members go on answering looks with what they said last. */
 static void
 pass_ms(int64_t ms)
 {
 	now += clock_ms(ms);
+	for (int i = 0; i < lease.nmembers; i++)
+		if (lease.member[i].reachable && lease.member[i].seen)
+			lease.member[i].seen_at = now;
 	lease_tick(&lease, now);
 }
 
@@ -457,6 +464,7 @@ test_r2_waits_a_whole_observation(void **state)
 
 	start_follower(1);
 	since = now;
+	pass_ms(TTL);
 	now = since + lease_observation(&lease, TTL) - 1;
 	lease_tick(&lease, now);
 	assert_int_equal(lease.phase, LEASE_FOLLOWER);
@@ -635,8 +643,11 @@ test_r3_a_lost_member_promises_nothing(void **state)
 	lease.member[1].look_now = true;
 	look(1);
 	assert_moment(lease_deadline(&lease), until);
-	/* and this one is no longer the member that it was */
-	lease_set_reachable(&lease, 0, true, false);
+	/* that a session ends, or the list moves on, breaks no promise */
+	lease_set_reachable(&lease, 0, false, false);
+	assert_moment(lease_deadline(&lease), until);
+	/* but this one is no longer the member that it was */
+	lease_forgotten(&lease, 0);
 	assert_moment(lease_deadline(&lease), 0);
 }
 
@@ -1102,9 +1113,11 @@ start_paused(int members)
 	start_holder(members);
 	ask(1, TTL, true);
 	pass_ms(RENEW);
-	renew_all();				/* the answers bring the request */
-	renew_all();
-	assert_true(member[0].frozen);
+	renew_all();				/* the first answer brings the request */
+	expect(0, LEASE_OP_RENEW);
+	accept(0);
+	for (int i = 0; i < members; i++)
+		assert_true(member[i].frozen);
 	assert_moment(lease_deadline(&lease), CLOCK_NEVER);
 }
 
@@ -1251,6 +1264,7 @@ test_r9_frozen_leftover(void **state)
 	pass_ms(RENEW);
 	look(0);
 	expect(0, LEASE_OP_RELEASE);
+	assert_true(sent[0].frozen);
 	accept(0);
 	assert_false(member[0].frozen);
 }
@@ -1490,6 +1504,8 @@ test_r13_closed_before_the_release(void **state)
 	assert_int_equal(lease.phase, LEASE_RELEASING);
 	assert_int_equal(lease.closed_epoch, 1);
 	lease_tick(&lease, now);
+	/* there is no way back */
+	assert_false(lease_undo_drain(&lease, now));
 	for (int i = 0; i < 3; i++)
 	{
 		expect(i, LEASE_OP_RELEASE);
@@ -1498,7 +1514,6 @@ test_r13_closed_before_the_release(void **state)
 		accept(i);
 	}
 	assert_int_equal(lease.phase, LEASE_FOLLOWER);
-	/* there is no way back */
 	assert_false(lease_undo_drain(&lease, now));
 	assert_moment(lease_deadline(&lease), 0);
 }
@@ -1837,11 +1852,71 @@ test_hand_over(void **state)
 	{
 		expect(i, LEASE_OP_RELEASE);
 		assert_string_equal(sent[i].reserved_for, "b");
+		assert_false(sent[i].frozen);
 		accept(i);
 		assert_string_equal(member[i].reserved_for, "b");
 	}
 	assert_int_equal(lease.phase, LEASE_FOLLOWER);
 	lease_tick(&lease, now);
+	assert_int_equal(lease.reason, LEASE_REASON_RESERVED);
+	/* if it does not come, who handed it over takes it back */
+	assert_true(lease_wakeup(&lease, now) <= now + clock_ms(TTL) / 3);
+	pass_ms(333);
+	assert_int_equal(lease.phase, LEASE_FOLLOWER);
+	pass_ms(1);
+	assert_int_equal(lease.phase, LEASE_ACQUIRING);
+	expect(0, LEASE_OP_ACQUIRE);
+	assert_int_equal(sent[0].epoch, 2);
+	expect(1, LEASE_OP_ACQUIRE);
+	accept(0);
+	accept(1);
+	assert_int_equal(lease.phase, LEASE_HOLDER);
+	assert_moment(lease.retake_at, 0);
+}
+
+/*
+ * Only its own reservation does a node undo.  Another may stand for a holder
+ * that a change of the list could not make out.
+ */
+static void
+test_reservation_of_somebody_else(void **state)
+{
+	start_holder(1);
+	lease_begin_drain(&lease, "b", now);
+	lease_drained(&lease, now);
+	lease_tick(&lease, now);
+	expect(0, LEASE_OP_RELEASE);
+	accept(0);
+	pass_ms(LOOK);
+	held_by(0, "", 0, 3, 60);
+	snprintf(member[0].reserved_for, LEASE_NAME_LEN, "*");
+	lease_set_members(&lease, 1, 1);
+	look(0);
+	pass_ms(1000);
+	assert_int_equal(lease.reason, LEASE_REASON_RESERVED);
+	pass_ms(60);
+	assert_int_equal(lease.phase, LEASE_ACQUIRING);
+}
+
+/* It came, and went away again: the reservation is another one. */
+static void
+test_hand_over_that_was_taken(void **state)
+{
+	start_holder(1);
+	lease_begin_drain(&lease, "b", now);
+	lease_drained(&lease, now);
+	lease_tick(&lease, now);
+	expect(0, LEASE_OP_RELEASE);
+	accept(0);
+	pass_ms(LOOK);
+	held_by(0, "b", OTHER, 2, 60);
+	look(0);
+	assert_int_equal(lease.reason, LEASE_REASON_HELD);
+	pass_ms(LOOK);
+	held_by(0, "", OTHER, 2, 61);
+	snprintf(member[0].reserved_for, LEASE_NAME_LEN, "c");
+	look(0);
+	pass_ms(TTL);
 	assert_int_equal(lease.reason, LEASE_REASON_RESERVED);
 }
 
@@ -1921,6 +1996,7 @@ test_close_at_once(void **state)
 	assert_int_equal(lease.reason, LEASE_REASON_NOT_ABLE);
 	assert_moment(lease_deadline(&lease), 0);
 	assert_int_equal(lease.closed_epoch, 1);
+	assert_moment(lease.member[0].contribution, 0);
 	expect(0, LEASE_OP_RELEASE);
 	accept(0);
 	/* to a follower it means nothing */
@@ -1976,6 +2052,25 @@ test_resume_holder(void **state)
 		assert_moment(lease_deadline(&lease), i == 0 ? until : promise(TTL));
 	}
 	assert_moment(lease.carry, 0);
+}
+
+/* What the predecessor has sent must not act after what its successor sends. */
+static void
+test_resume_above_what_is_in_flight(void **state)
+{
+	int64_t		version;
+
+	start_holder(1);
+	pass_ms(RENEW);
+	expect(0, LEASE_OP_RENEW);
+	lose(0);
+	pass_ms(LOOK);
+	expect(0, LEASE_OP_RENEW);
+	version = sent[0].version;
+	restart_keeper(1, lease_deadline(&lease));
+	look(0);
+	expect(0, LEASE_OP_RENEW);
+	assert_true(sent[0].version > version);
 }
 
 static void
@@ -2139,12 +2234,15 @@ main(void)
 		cmocka_unit_test(test_drain_goes_on_renewing),
 		cmocka_unit_test(test_drain_that_expires),
 		cmocka_unit_test(test_hand_over),
+		cmocka_unit_test(test_hand_over_that_was_taken),
+		cmocka_unit_test(test_reservation_of_somebody_else),
 		cmocka_unit_test(test_reserved_for_another),
 		cmocka_unit_test(test_reserved_for_this_node),
 		cmocka_unit_test(test_release_that_nobody_answers),
 		cmocka_unit_test(test_release_waits_for_nobody_out_of_reach),
 		cmocka_unit_test(test_close_at_once),
 		cmocka_unit_test(test_resume_holder),
+		cmocka_unit_test(test_resume_above_what_is_in_flight),
 		cmocka_unit_test(test_resume_too_late),
 		cmocka_unit_test(test_resume_closed_epoch),
 		cmocka_unit_test(test_resume_in_a_race),

@@ -169,6 +169,7 @@ static struct
 	ClockTime	latency;
 	ClockTime	disk;
 	ClockTime	fault_gap;
+	int			favourite;		/* the fault that this world sees most */
 	bool		healed;
 	/* the oracle's memory: the last hold */
 	int			hold_node;
@@ -478,7 +479,7 @@ member_executes(Member *member, const Message *message)
 			row->frozen = request->frozen;
 			return true;
 		case LEASE_OP_RELEASE:
-			if (!is_held_by(row, node, message))
+			if (!is_held_by(row, node, message) || (row->frozen && !request->frozen))
 				return false;
 			row->holder[0] = '\0';
 			row->version = request->version;
@@ -930,15 +931,87 @@ ask_people(int what)
 		what == 2 ? target : "back to normal");
 }
 
+static bool
+same_holder(const LeaseRow *a, const LeaseRow *b)
+{
+	return a->epoch == b->epoch && a->incarnation == b->incarnation &&
+		strcmp(a->holder, b->holder) == 0;
+}
+
+/* Does b come before a when a list's rows are merged? */
+static bool
+goes_before(const LeaseRow *b, const LeaseRow *a)
+{
+	bool		a_held = a->holder[0] != '\0';
+	bool		b_held = b->holder[0] != '\0';
+
+	if (b->epoch != a->epoch)
+		return b->epoch > a->epoch;
+	return b_held != a_held ? b_held : b->version > a->version;
+}
+
 /*
- * change_list
- *		Commit another list of members.
+ * merge_rows
+ *		What a majority of the old list knows, as the new list is to have it.
  *
- * A majority of the old list is read.  Only if what it says agrees is the row
- * taken over, and with the longest promise that any of them makes: a holder
- * relies on the promises of a majority, and the newest row may promise less
- * than the others still do.
+ * With the longest promise that any of them makes: a holder relies on the
+ * promises of a majority, and the newest row may promise less than the others
+ * still do.  What only a minority says may be a race that was lost, while the
+ * holder's deadline runs: then everybody has to wait.
  */
+static bool
+merge_rows(int generation, LeaseRow *to)
+{
+	LeaseRow	merged;
+	const LeaseRow *request = NULL;
+	int			up = 0;
+	int			agreeing = 0;
+
+	memset(&merged, 0, sizeof(merged));
+	for (int i = 0; i < sim.list_size[generation]; i++)
+	{
+		Member	   *member = &sim.member[sim.list[generation][i]];
+
+		if (member->up && (up++ == 0 || goes_before(&member->row, &merged)))
+			merged = member->row;
+	}
+	if (up < sim.list_size[generation] / 2 + 1)
+		return false;
+	*to = merged;
+	for (int i = 0; i < sim.list_size[generation]; i++)
+	{
+		const Member *member = &sim.member[sim.list[generation][i]];
+		const LeaseRow *row = &member->row;
+
+		if (!member->up)
+			continue;
+		agreeing += same_holder(row, &merged);
+		if (row->version >= to->version)
+			to->version = row->version + 1;
+		if (row->ttl_ms > to->ttl_ms)
+			to->ttl_ms = row->ttl_ms;
+		if (row->frozen)
+			to->frozen = true;
+		if (request == NULL || row->request_seq > request->request_seq)
+			request = row;
+	}
+	to->request_seq = request->request_seq;
+	to->ttl_wanted_ms = request->ttl_wanted_ms;
+	to->pause_wanted = request->pause_wanted;
+	to->handover_to[0] = '\0';
+	if (agreeing < sim.list_size[generation] / 2 + 1)
+	{
+		/* a paused holder would never learn that it is none any more */
+		if (to->frozen)
+			return false;
+		to->incarnation = 0;
+		if (to->holder[0] == '\0')
+			snprintf(to->reserved_for, LEASE_NAME_LEN, "*");
+	}
+	return true;
+}
+
+/* Commit another list of members, and copy the row to it. */
 static void
 change_list(void)
 {
@@ -946,47 +1019,19 @@ change_list(void)
 	int			size = 2 * (int) between(0, 2) + 1;
 	int			list[LEASE_MEMBERS_MAX];
 	int			n = 0;
-	int			up = 0;
 	LeaseRow	row;
-	LeaseRow	request;
 
-	if (old == GENERATIONS_MAX)
-		return;
-	memset(&row, 0, sizeof(row));
-	memset(&request, 0, sizeof(request));
-	for (int i = 0; i < sim.list_size[old]; i++)
-	{
-		Member	   *member = &sim.member[sim.list[old][i]];
-
-		if (!member->up)
-			continue;
-		if (up++ == 0)
-			row = request = member->row;
-		if (strcmp(row.holder, member->row.holder) != 0 ||
-			row.incarnation != member->row.incarnation ||
-			row.epoch != member->row.epoch)
-			return;
-		if (member->row.version > row.version)
-			row.version = member->row.version;
-		if (member->row.ttl_ms > row.ttl_ms)
-			row.ttl_ms = member->row.ttl_ms;
-		if (member->row.frozen)
-			row.frozen = true;
-		if (member->row.request_seq > request.request_seq)
-			request = member->row;
-	}
-	if (up < sim.list_size[old] / 2 + 1)
+	if (old == GENERATIONS_MAX || !merge_rows(old, &row))
 		return;
 	for (int i = (int) between(0, POOL - 1), k = 0; k < POOL && n < size; k++, i++)
 		if (sim.member[i % POOL].up)
 			list[n++] = i % POOL;
 	if (n == 0)
 		return;
-	row.request_seq = request.request_seq;
-	row.ttl_wanted_ms = request.ttl_wanted_ms;
-	row.pause_wanted = request.pause_wanted;
-	memcpy(row.handover_to, request.handover_to, LEASE_NAME_LEN);
-	row.version++;
+	for (int i = 0; i < n; i++)
+		if (sim.member[list[i]].row.version >= row.version ||
+			sim.member[list[i]].row.epoch > row.epoch)
+			return;
 
 	sim.generation++;
 	for (int i = 0; i < sim.list_size[old]; i++)
@@ -1093,16 +1138,23 @@ disturb_keeper(int n)
 	serve(n);
 }
 
+static int
+pick_fault(void)
+{
+	return (int) between(0, sim.shape->lists ? 15 : 12);
+}
+
 static void
 fault(void)
 {
+	int			kind = chance(400) ? sim.favourite : pick_fault();
 	int			n = (int) between(0, sim.nnodes - 1);
 	Node	   *node = &sim.node[n];
 
 	/* a holder is the more interesting victim */
 	if (chance(500) && sim.hold_node >= 0)
 		node = &sim.node[n = sim.hold_node];
-	switch (between(0, sim.shape->lists ? 15 : 12))
+	switch (kind)
 	{
 		case 0:
 		case 1:
@@ -1179,7 +1231,7 @@ thaw(void)
 	{
 		LeaseRow   *row = &sim.member[m].row;
 
-		if (row->frozen && !is_alive(row->incarnation))
+		if (row->frozen && (row->holder[0] == '\0' || !is_alive(row->incarnation)))
 		{
 			say("member %d: thawed", m);
 			row->frozen = false;
@@ -1288,6 +1340,7 @@ build_world(const Shape *shape, uint64_t seed, bool log_on)
 	sim.latency = chance(500) ? CLOCK_MS / 10 : between(1, 8) * CLOCK_MS;
 	sim.disk = chance(500) ? CLOCK_MS : between(1, 20) * CLOCK_MS;
 	sim.fault_gap = between(ttl() / 8, ttl());
+	sim.favourite = pick_fault();
 	sim.generation = 1;
 	sim.list_size[1] = shape->members;
 	for (int m = 0; m < POOL; m++)
@@ -1334,7 +1387,9 @@ run(const Shape *shape, uint64_t seed, bool log_on)
 		if (event.kind > EV_ADDRESSED_TO_NODES && event.kind < EV_ADDRESSED_TO_WORLD &&
 			sim.now < sim.node[event.node].paused_until)
 		{
-			event.at = sim.node[event.node].paused_until;
+			/* an answer may be found before it is noticed to be overdue */
+			event.at = sim.node[event.node].paused_until +
+				(event.kind == EV_TIMEOUT ? between(0, 1) : 0);
 			push(event);
 			continue;
 		}
@@ -1390,7 +1445,7 @@ static const Shape shapes[] = {
 };
 
 /* Enough for every `make check`; --seeds asks for more. */
-#define SEEDS_DEFAULT	2000
+#define SEEDS_DEFAULT	3000
 
 static void
 run_seeds(void **state)
