@@ -310,6 +310,8 @@ tick_holder(LeaseState *lease, ClockTime now)
 	follow_requests(lease);
 	if (now >= rule_held_until(lease))
 		abandon(lease, LEASE_REASON_EXPIRED, now);
+	else if (rule_earned_until(lease) == 0 && rule_is_disowned(lease))
+		abandon(lease, LEASE_REASON_HELD, now);
 	else if (lease->carry != 0 && rule_earned_until(lease) >= lease->carry)
 		lease->carry = 0;
 }

@@ -251,6 +251,25 @@ rule_meant_for_me(const LeaseState *lease)
 	return false;
 }
 
+/*
+ * Does a majority say that the lease is not this node's?  Then a deadline that
+ * was carried over from another list must not be relied on any longer.
+ */
+bool
+rule_is_disowned(const LeaseState *lease)
+{
+	int			n = 0;
+
+	for (int i = 0; i < lease->nmembers; i++)
+	{
+		const LeaseMember *member = &lease->member[i];
+
+		n += rule_counts(member) && member->seen &&
+			!rule_row_is_current(lease, &member->row);
+	}
+	return lease->list_size > 0 && n >= lease_majority(lease);
+}
+
 const LeaseRow *
 lease_best_row(const LeaseState *lease)
 {
