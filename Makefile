@@ -31,21 +31,23 @@ ifneq ($(filter $(HARNESS),$(MAKECMDGOALS)),)
 .NOTPARALLEL:
 
 SUB = $(MAKE) --no-print-directory
+# The build uses every processor, unless make was told how many.
+PARALLEL = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
 
 check: deps
-	$(SUB) all
+	$(SUB) $(PARALLEL) all
 	$(SUB) unit-programs tools
 	test/install-extension $(SUB)
 	PG_CONFIG='$(PG_CONFIG)' test/as-user test/suite unit model regress isolation tap
 
 soak: deps
-	$(SUB) all
+	$(SUB) $(PARALLEL) all
 	$(SUB) tools
 	test/install-extension $(SUB)
 	PG_CONFIG='$(PG_CONFIG)' LEASEHOLD_SOAK=1 test/as-user test/suite --test='$(T)' model tap
 
 regress isolation tap: deps
-	$(SUB) all
+	$(SUB) $(PARALLEL) all
 	$(SUB) tools
 	test/install-extension $(SUB)
 	PG_CONFIG='$(PG_CONFIG)' test/as-user test/suite --test='$(T)' $@
@@ -58,12 +60,12 @@ model: deps
 	PG_CONFIG='$(PG_CONFIG)' test/as-user test/suite model
 
 demo: deps
-	@$(SUB) all tools >demo/build.log 2>&1 && test/install-extension $(SUB) >>demo/build.log 2>&1 \
+	@{ $(SUB) $(PARALLEL) all && $(SUB) tools; } >demo/build.log 2>&1 && test/install-extension $(SUB) >>demo/build.log 2>&1 \
 		|| { cat demo/build.log; exit 1; }
 	@PG_CONFIG='$(PG_CONFIG)' test/as-user demo/demo
 
 bench: deps
-	$(SUB) all
+	$(SUB) $(PARALLEL) all
 	$(SUB) tools
 	test/install-extension $(SUB)
 	PG_CONFIG='$(PG_CONFIG)' test/as-user bench/run $(T)
@@ -120,7 +122,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	$(if $(WERROR),-Werror)
 SHLIB_LINK_INTERNAL = $(libpq)
 
-EXTRA_CLEAN = src/*.o src/*.bc tmp_check demo/build.log \
+EXTRA_CLEAN = tmp_check demo/build.log \
 	test/tools/writer test/tools/pgproxy test/fake/wallclock.so \
 	$(patsubst %.c,%,$(wildcard test/unit/test_*.c))
 
@@ -129,15 +131,13 @@ ifeq ($(wildcard $(PGXS)),)
 $(error no server development files found by "$(PG_CONFIG)": say "make deps", or PG_CONFIG=/path/to/pg_config)
 endif
 
-# Bitcode for JIT inlining needs the compiler that the server was built with;
-# without it the extension is built without bitcode and works as well.
-LLVM_CLANG := $(shell sed -n 's/^CLANG *= *//p' "$(dir $(PGXS))../Makefile.global")
-ifeq ($(shell command -v "$(LLVM_CLANG)" 2>/dev/null),)
+# No bitcode for JIT inlining: nothing here would gain by it, it would need the
+# compiler that the server was built with, and a copy that a later installation
+# left behind would be inlined in place of the new code.
 override with_llvm = no
-endif
 
 include $(PGXS)
 
-$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h)
+$(OBJS): $(wildcard src/*.h)
 
 endif

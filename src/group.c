@@ -255,7 +255,13 @@ identify_all(StoreGroup *group, const bool *fresh)
 		if (member->result != NULL)
 			store_read_identify(member->result, &member->server);
 		else if (member->link.state == LINK_IDLE)
-			member->link.fault[0] = '\0';
+		{
+			/* a server that does not know the question is taken as it is */
+			if (store_is_unknown_there(member->link.sqlstate))
+				member->link.fault[0] = '\0';
+			else
+				link_close(&member->link);
+		}
 	}
 	/* what we write is to be on disk when it is answered */
 	group_begin(group);

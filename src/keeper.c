@@ -421,7 +421,7 @@ follow_handover(Keeper *keeper, ClockTime now)
 	if (keeper->lease.frozen || request->pause_wanted)
 		refuse_handover(keeper, "the lease is paused");
 	else if (!is_alive(keeper, request->handover_to))
-		refuse_handover(keeper, "the target node shows no sign of life");
+		refuse_handover(keeper, STORE_ANSWER_NOT_ALIVE);
 	else
 		begin_drain(keeper, DRAIN_HANDOVER, request->handover_to,
 					clock_min(DRAIN_MAX, clock_ms(keeper->lease.ttl_ms) / 2), now);

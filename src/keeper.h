@@ -57,6 +57,7 @@ typedef struct KeeperMember
 	ClockTime	latency;
 	char		sqlstate[6];
 	char		fault[256];
+	bool		write_fault;	/* it was a write that failed */
 } KeeperMember;
 
 /* Why the fence is being closed on purpose. */

@@ -56,6 +56,7 @@ clear_fault(KeeperMember *member)
 						member->conninfo.label)));
 	member->fault[0] = '\0';
 	member->sqlstate[0] = '\0';
+	member->write_fault = false;
 	member->backoff = 0;
 }
 
@@ -144,7 +145,8 @@ judge_one(Keeper *keeper, int i, const RosterReport *report)
 				(errmsg("leasehold: store member %s is not counted: %s",
 						member->conninfo.label,
 						roster_standing_text(standing))));
-	if (standing == ROSTER_OTHER_SYSTEM)
+	/* one that does not say what it is may be what it was */
+	if (standing == ROSTER_OTHER_SYSTEM && member->server.sysid[0] != '\0')
 		lease_forgotten(&keeper->lease, i);
 	member->standing = standing;
 	lease_set_reachable(&keeper->lease, i, keeper->lease.member[i].reachable,
@@ -226,9 +228,18 @@ got_identity(Keeper *keeper, int i, const PGresult *result, ClockTime now)
 	KeeperMember *member = &keeper->member[i];
 	StoreServer server = {{0}};
 
-	/* a server that does not know the question is taken as it is */
-	if (PQresultStatus(result) == PGRES_TUPLES_OK &&
-		!store_read_identify(result, &server))
+	if (PQresultStatus(result) != PGRES_TUPLES_OK)
+	{
+		/* a server that does not know the question is taken as it is */
+		link_note_error(&member->link, result);
+		if (!store_is_unknown_there(member->link.sqlstate))
+		{
+			fail_session(keeper, i, member->link.sqlstate, member->link.fault,
+						 now);
+			return;
+		}
+	}
+	else if (!store_read_identify(result, &server))
 	{
 		fail_session(keeper, i, "08P01", "it does not answer like a database server",
 					 now);
@@ -291,7 +302,9 @@ got_lease_answer(Keeper *keeper, int i, const PGresult *result, ClockTime now)
 		rest(keeper, i, now);
 		return;
 	}
-	clear_fault(member);
+	/* that it can be read does not mean that it can be written */
+	if (op != LEASE_OP_LOOK || !member->write_fault)
+		clear_fault(member);
 	member->head = answer.head;
 	member->head_known = true;
 	if (answer.effective && answer.lease.row.present)
@@ -338,6 +351,9 @@ got_error(Keeper *keeper, int i, MemberTask task, const PGresult *result,
 			   strcmp(member->link.sqlstate, "3F000") == 0 ?
 			   "it holds no lease store (load leasehold-store.sql there, or call leasehold.init_store())" :
 			   member->link.fault);
+	member->write_fault = task == TASK_BEAT || task == TASK_JOIN ||
+		task == TASK_ANSWER ||
+		(task == TASK_LEASE && member->request.op != LEASE_OP_LOOK);
 	rest(keeper, i, now);
 }
 
@@ -358,9 +374,18 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 	}
 	if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)
 	{
-		/* what is not essential to a session may fail */
+		/* what is not essential to a session may be unknown there */
 		if (task == TASK_SESSION)
+		{
+			link_note_error(&member->link, result);
+			if (!store_is_unknown_there(member->link.sqlstate))
+			{
+				fail_session(keeper, i, member->link.sqlstate,
+							 member->link.fault, now);
+				return;
+			}
 			member->ready = true;
+		}
 		got_error(keeper, i, task, result, now);
 		return;
 	}
@@ -374,6 +399,7 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 			break;
 		case TASK_BEAT:
 		case TASK_JOIN:
+			clear_fault(member);
 			/* no row: somebody else has the name now; a look will tell */
 			if (PQntuples(result) == 1)
 				election_watch_name(&member->name, true,

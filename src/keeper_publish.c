@@ -85,6 +85,23 @@ store_is_silent(const Keeper *keeper, ClockTime now)
 		n < lease_majority(&keeper->lease);
 }
 
+/* It can be read, but whoever wants the lease has to write. */
+static bool
+store_refuses_writes(const Keeper *keeper)
+{
+	LeasePhase	phase = keeper->lease.phase;
+	LeaseReason reason = keeper->lease.reason;
+	int			n = 0;
+
+	for (int i = 0; i < keeper->n; i++)
+		n += rule_counts(&keeper->lease.member[i]) &&
+			!keeper->member[i].write_fault;
+	return n < lease_majority(&keeper->lease) &&
+		(phase == LEASE_ACQUIRING || phase == LEASE_RELEASING ||
+		 reason == LEASE_REASON_BACKING_OFF || reason == LEASE_REASON_WAITING ||
+		 reason == LEASE_REASON_NOT_ABLE || reason == LEASE_REASON_DISK);
+}
+
 /* The first member's trouble stands for all of them. */
 static const char *
 first_fault(const Keeper *keeper)
@@ -151,6 +168,8 @@ reason_text(const Keeper *keeper, NodeState state, const char *holder,
 		keeper->lease.reason != LEASE_REASON_EXPIRED &&
 		store_is_silent(keeper, now))
 		return why_no_majority(keeper);
+	if (store_refuses_writes(keeper))
+		return psprintf("The store cannot be written.%s", first_fault(keeper));
 	switch (keeper->lease.reason)
 	{
 		case LEASE_REASON_NONE:

@@ -67,7 +67,10 @@ role_command_init(void)
 {
 	/* a governed instance starts fenced, whatever it was before */
 	uint32		ungoverned = NODE_UNGOVERNED;
+	DurableState persisted;
 
+	shared_read(&leasehold_shared->persisted, &persisted);
+	strlcpy(last_lease, persisted.lease, sizeof(last_lease));
 	if (shared_is_governed(fence_shared))
 		pg_atomic_compare_exchange_u32(&leasehold_shared->role_told,
 									   &ungoverned, NODE_FENCED);

@@ -222,27 +222,44 @@ watch_store(StoreGroup *group, Watch *watch, const char *target,
  * ------------------------------------------------------------------------
  */
 
-/* Raise an error unless the target is a node that is alive, as far as known. */
 static void
-require_target(StoreGroup *group, const char *target)
+require_node(StoreGroup *group, const char *target)
 {
 	StoreNode  *node = palloc(sizeof(StoreNode) * setting_peers_max);
 	int			n = group_nodes(group, node, setting_peers_max);
-	Survey	   *survey = sql_survey();
-	const SurveyNode *seen = sql_find_node(survey, target);
-	bool		known = false;
 
 	for (int i = 0; i < n; i++)
-		known |= strcmp(node[i].name, target) == 0;
-	if (!known)
-		sql_unknown("node", target, group_node_names(node, n));
-	if (seen != NULL && !seen->alive &&
-		clock_now() - survey->nodes_at < 10 * CLOCK_S)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("node \"%s\" is not alive", target),
-				 errdetail("Its heartbeat was last seen to move " INT64_FORMAT " s ago, or never.",
-						   (int64) ((clock_now() - seen->beat_seen) / CLOCK_S))));
+		if (strcmp(node[i].name, target) == 0)
+			return;
+	sql_unknown("node", target, group_node_names(node, n));
+}
+
+/*
+ * Raise an error if this node has watched the target's heartbeat stand still.
+ * A node that was seen for the first time only now is given time to show that
+ * it lives.
+ */
+static void
+require_alive(const char *target, ClockTime until)
+{
+	ClockTime	patience = sql_status()->observation;
+
+	for (;;)
+	{
+		Survey	   *survey = sql_survey();
+		const SurveyNode *seen = sql_find_node(survey, target);
+		ClockTime	now = clock_now();
+
+		if (seen == NULL || seen->alive || now - survey->nodes_at > 10 * CLOCK_S)
+			return;				/* the holder knows better */
+		if (now - seen->beat_seen > patience || now >= until)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("node \"%s\" is not alive", target),
+					 errdetail("Its heartbeat has stood still for " INT64_FORMAT " s.",
+							   (int64) ((now - seen->beat_seen) / CLOCK_S))));
+		sql_sleep(50);
+	}
 }
 
 /* Take the request back, and see whether it happened in spite of that. */
@@ -286,39 +303,53 @@ raise_not_handed(const char *lease, const char *target, const Watch *watch,
 			 errhint("Nobody holds it at this moment.")));
 }
 
+/* Post the request, and watch until it is done (NULL) or known to fail (why). */
+static char *
+try_hand_over(StoreGroup *group, const char *target, int64 old_epoch,
+			  ClockTime until, Watch *watch, int64 *seq)
+{
+	*seq = group_request(group, 0, -1, target);
+	for (;;)
+	{
+		watch_store(group, watch, target, old_epoch, *seq);
+		if (watch->held >= group_majority(group))
+			return NULL;
+		if (watch->answer[0] != '\0')
+			return pstrdup(watch->answer);
+		if (watch->seq > *seq)
+			return "Another request has taken the place of this one.";
+		if (clock_now() >= until)
+			return watch->seen < group_majority(group) ?
+				psprintf("Too few members of the store answer. %s",
+						 group_faults(group)) :
+				"It was not done in time.";
+		sql_sleep(3);
+	}
+}
+
 static int64
 hand_over(StoreGroup *group, const char *target, const StoreLease *row,
 		  ClockTime until)
 {
 	int64		old_epoch = row->row.epoch;
-	char	   *why = NULL;
+	ClockTime	patient_until = clock_min(until, clock_now() +
+										  sql_status()->observation + CLOCK_S);
+	char	   *why;
 	int64		seq;
 	Watch		watch;
 
 	sql_spare_session();
-	seq = group_request(group, 0, -1, target);
-	while (why == NULL)
+	/* a holder that has not seen a new node live yet is asked again */
+	while ((why = try_hand_over(group, target, old_epoch, until, &watch, &seq)) != NULL &&
+		   strcmp(why, STORE_ANSWER_NOT_ALIVE) == 0 &&
+		   clock_now() < patient_until)
 	{
-		watch_store(group, &watch, target, old_epoch, seq);
-		if (watch.held >= group_majority(group))
-			return watch.epoch;
-		if (watch.answer[0] != '\0')
-			why = pstrdup(watch.answer);
-		else if (watch.seq > seq)
-			why = "Another request has taken the place of this one.";
-		else if (clock_now() >= until)
-			why = watch.seen < group_majority(group) ?
-				psprintf("Too few members of the store answer. %s",
-						 group_faults(group)) :
-				"It was not done in time.";
-		else
-			sql_sleep(clock_now() - until > -clock_ms(20) ? 1 : 5);
+		sql_sleep(100);
+		group_look(group);
 	}
-	if (watch.seq <= seq)
-	{
-		if (withdraw(group, target, old_epoch, &watch))
-			return watch.epoch;
-	}
+	if (why == NULL || (watch.seq <= seq &&
+						withdraw(group, target, old_epoch, &watch)))
+		return watch.epoch;
 	raise_not_handed(group->lease, target, &watch, why);
 	return 0;
 }
@@ -347,7 +378,7 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 		clock_ms(sql_milliseconds(fcinfo, 2, "timeout", 1, TIMEOUT_MAX_MS));
 	group = group_of_settings(lease, until);
 	row = sql_require_lease(group);
-	require_target(group, target);
+	require_node(group, target);
 	if (strcmp(row->row.holder, target) == 0)
 	{
 		epoch = row->row.epoch;
@@ -364,6 +395,7 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("lease \"%s\" is paused", lease),
 				 errhint("leasehold.resume() ends the pause.")));
+	require_alive(target, until);
 	epoch = hand_over(group, target, row, until);
 	group_close(group);
 	PG_RETURN_INT64(epoch);

@@ -390,6 +390,14 @@ get_text(const PGresult *result, int row, int column, char *to, size_t size)
 }
 
 bool
+store_is_unknown_there(const char *sqlstate)
+{
+	return strncmp(sqlstate, "42", 2) == 0 ||	/* no such function, denied */
+		strncmp(sqlstate, "0A", 2) == 0 ||	/* not supported */
+		strncmp(sqlstate, "3F", 2) == 0;	/* no such schema */
+}
+
+bool
 store_read_identify(const PGresult *result, StoreServer *server)
 {
 	const char *commit;

@@ -18,6 +18,8 @@
 
 #define STORE_SCHEMA_VERSION	1
 #define STORE_CHANNEL			"leasehold_store"
+/* why a hand-over was refused, where the asker may try again */
+#define STORE_ANSWER_NOT_ALIVE	"the target node shows no sign of life"
 #define STORE_ADDRESS_LEN		256
 #define STORE_REASON_LEN		128
 
@@ -123,6 +125,12 @@ extern bool store_send_answer(Link *link, const char *lease,
 							  ClockTime deadline);
 
 /* store_read_... take a result of status PGRES_TUPLES_OK. */
+/*
+ * Does an error of this kind mean that the server does not know the question?
+ * Any other one means that it could not answer it this time.
+ */
+extern bool store_is_unknown_there(const char *sqlstate);
+
 extern bool store_read_identify(const PGresult *result, StoreServer *server);
 extern void store_read_answer(const PGresult *result, StoreAnswer *answer);
 extern int	store_read_nodes(const PGresult *result, StoreNode *node, int max);

@@ -31,6 +31,15 @@ CREATE FUNCTION session(pid integer, OUT in_commit boolean, OUT writing boolean,
 	OUT spared boolean, OUT opened_epoch bigint) RETURNS record
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_session';
 
+-- Whom to stop, so that nobody but us works the fence; 0: nobody.
+CREATE FUNCTION keeper() RETURNS integer
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_keeper';
+
 -- Put a row into a table (id integer) behind the executor's back.
 CREATE FUNCTION heap_insert(relation regclass, id integer) RETURNS void
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_heap_insert';
+
+-- Stall this session's commit after so many others (the one of this very call
+-- is the first), as if it were stopped, until the lease is gone.
+CREATE FUNCTION stall(commits integer DEFAULT 1) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_stall';

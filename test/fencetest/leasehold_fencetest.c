@@ -13,6 +13,7 @@
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "utils/builtins.h"
@@ -30,7 +31,9 @@ PG_FUNCTION_INFO_V1(fencetest_govern);
 PG_FUNCTION_INFO_V1(fencetest_physical);
 PG_FUNCTION_INFO_V1(fencetest_counters);
 PG_FUNCTION_INFO_V1(fencetest_session);
+PG_FUNCTION_INFO_V1(fencetest_keeper);
 PG_FUNCTION_INFO_V1(fencetest_heap_insert);
+PG_FUNCTION_INFO_V1(fencetest_stall);
 
 /* The keeper's order: close, then the epoch, then the deadline. */
 static void
@@ -144,6 +147,12 @@ fencetest_session(PG_FUNCTION_ARGS)
 }
 
 Datum
+fencetest_keeper(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32((int32) pg_atomic_read_u32(&leasehold_shared->keeper.pid));
+}
+
+Datum
 fencetest_heap_insert(PG_FUNCTION_ARGS)
 {
 	Relation	relation = table_open(PG_GETARG_OID(0), RowExclusiveLock);
@@ -153,5 +162,37 @@ fencetest_heap_insert(PG_FUNCTION_ARGS)
 
 	simple_heap_insert(relation, tuple);
 	table_close(relation, NoLock);
+	PG_RETURN_VOID();
+}
+
+/* How many commits to let pass, then stall the next; -1: stall none. */
+static int	commits_to_pass = -1;
+
+/*
+ * A backend stopped after its transaction became durable and before the fence
+ * looks at the lease again: registered later, this callback is called earlier.
+ * It goes on when the lease is gone.
+ */
+static void
+stall_commit(XactEvent event, void *arg)
+{
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE)
+		return;
+	if (commits_to_pass < 0 || commits_to_pass-- > 0)
+		return;
+	elog(LOG, "stalled after a commit");
+	while (shared_lease_epoch(&fence_shared->instance) != 0)
+		pg_usleep(1000);
+}
+
+Datum
+fencetest_stall(PG_FUNCTION_ARGS)
+{
+	static bool registered = false;
+
+	if (!registered)
+		RegisterXactCallback(stall_commit, NULL);
+	registered = true;
+	commits_to_pass = PG_GETARG_INT32(0);
 	PG_RETURN_VOID();
 }

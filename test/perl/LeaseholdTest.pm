@@ -48,6 +48,8 @@ Makes and starts a group.  Options:
   conf     => TEXT           more lines for each node's postgresql.conf
   member_conf => TEXT        the same for each member
   proxy    => 0              1: put a pgproxy before each member; see proxies()
+                             'nodes': one before each member for each node, so that
+                             a single node can be cut off; see $node->proxies
   governed => 1              0: stop before leasehold.lease is set; the nodes run,
                              the extension and the lease exist.  Later: govern()
   extension => 1             0: do not even create extension and lease
@@ -56,6 +58,12 @@ Makes and starts a group.  Options:
   clock    => 0              1: the nodes' clocks can be stepped, see step_clock()
 
 =item $group->nodes, $group->members, $group->proxies, $group->node('a')
+
+With proxy => 'nodes', the group's proxies are those of all nodes.
+
+=item $group->history_file
+
+Who was given which epoch, as the first member says, for judge's "history".
 
 =item $group->govern(@nodes)
 
@@ -158,6 +166,10 @@ CLOCK_BOOTTIME jump forward as after a suspend.  At once, in all its processes,
 and added to what was stepped before.  Only for instances made with clock => 1
 (LeaseholdTest->new(clock => 1) makes all nodes so).
 
+=item $node->proxies
+
+With proxy => 'nodes': the proxies through which this node reaches the members.
+
 =item $node->log_offset, $node->log_since($offset), $node->wait_log($regexp, $offset)
 
 Position at the end of the server log; what came since; wait for a line.
@@ -178,6 +190,10 @@ Writes what stands in the table, "client seq" per line, to a file for judge.
   $writer->acks([$node])          number of acknowledgements so far
   $writer->outcomes               hash: outcome => number
   $writer->wait_acks($n, [$node]) wait for $n more acknowledgements from now on
+  $writer->answered($since)       how many connections know the outcome of a row
+                                  that they sent at or after $since (clock_now())
+  $writer->wait_answered([$since]) wait for all of them: a stopped server may still
+                                  owe them an answer to something older
   $writer->stop                   ends it; its log is complete then
   $writer->log                    path of the log
 
@@ -374,28 +390,30 @@ sub new
 		  LeaseholdTest::Node->member("${prefix}store$i",
 			conf => $options{member_conf});
 	}
-	if ($options{proxy})
+	my $seed = $options{seed} || 1;
+	if ($options{proxy} && $options{proxy} ne 'nodes')
 	{
-		my $seed = $options{seed} || 1;
-
 		push @{ $self->{proxies} },
 		  LeaseholdTest::Proxy->start($_, seed => $seed++)
 		  foreach $self->members;
 	}
 	$self->{store} = $options{store}
-	  // join('; ',
-		map { $_->connstr('leasehold_store') }
-		  $options{proxy} ? $self->proxies : $self->members);
+	  // store_string($self->{proxies} ? $self->proxies : $self->members);
 
 	foreach my $name (@{ $options{nodes} // [ 'a', 'b' ] })
 	{
+		my @own = ($options{proxy} // '') eq 'nodes'
+		  ? map { LeaseholdTest::Proxy->start($_, seed => $seed++) } $self->members
+		  : ();
 		my $node = LeaseholdTest::Node->node(
 			$prefix . $name,
 			node_name => $name,
-			store     => $self->{store},
+			store     => @own ? store_string(@own) : $self->{store},
 			clock     => $options{clock},
 			conf      => $options{conf});
 
+		$node->{leasehold_proxies} = \@own;
+		push @{ $self->{proxies} }, @own;
 		$node->{leasehold_lease} = $self->{lease};
 		push @{ $self->{nodes} }, $node;
 		$node->start;
@@ -416,6 +434,8 @@ sub new
 	}
 	return $self;
 }
+
+sub store_string { return join('; ', map { $_->connstr('leasehold_store') } @_); }
 
 sub nodes   { return @{ $_[0]{nodes}   // [] }; }
 sub members { return @{ $_[0]{members} // [] }; }
@@ -487,6 +507,20 @@ sub store_query
 {
 	my ($self, $sql) = @_;
 	return ($self->members)[0]->safe_psql('leasehold_store', $sql);
+}
+
+sub history_file
+{
+	my ($self) = @_;
+	my $file = "$PostgreSQL::Test::Utils::log_path/"
+	  . test_name() . "_g$self->{number}.history";
+
+	open my $fh, '>', $file or croak "$file: $!";
+	print $fh $self->store_query("SELECT epoch || ' ' || to_node"
+		  . " FROM leasehold_store.history WHERE lease = '$self->{lease}'"
+		  . " AND to_node <> '' ORDER BY epoch"), "\n";
+	close $fh;
+	return $file;
 }
 
 sub start_writer
@@ -703,6 +737,8 @@ sub make_table
 	return;
 }
 
+sub proxies { return @{ $_[0]{leasehold_proxies} // [] }; }
+
 # --- processes ---------------------------------------------------------------
 
 # Every process of a server sits in its data directory.
@@ -843,17 +879,21 @@ sub kill_all
 {
 	my ($self) = @_;
 	my $postmaster = $self->postmaster_pid;
+	my %killed;
 
 	LeaseholdTest::wait_until(
 		$self->name . ' is killed',
 		sub {
 			my @pids = $self->pids;
-			# the postmaster first: it starts no more children
+			@killed{@pids} = ();
+			# in one call, or the keeper would outlive the postmaster for long
+			# enough to release the lease; the postmaster starts no more children
 			my $first = $self->postmaster_pid;
-			kill 'KILL', $first if $first;
-			kill 'KILL', @pids if @pids;
+			kill 'KILL', ($first // ()), grep { !$first || $_ != $first } @pids if @pids;
 			return !@pids && (!$postmaster || LeaseholdTest::process_gone($postmaster));
 		});
+	# zombies are this process's to bury
+	LeaseholdTest::process_gone($_) foreach keys %killed;
 	delete $LeaseholdTest::stopped{$_} foreach keys %{ $self->{leasehold_stopped} };
 	$self->{leasehold_stopped} = {};
 	$self->{_pid} = undef;
@@ -915,16 +955,20 @@ sub try
 	my ($self, $sql, %options) = @_;
 	my ($out, $err, $timed_out) = ('', '', 0);
 	my $seconds = $options{timeout} // $PostgreSQL::Test::Utils::timeout_default;
-	my $rc = $self->psql(
-		$options{dbname} // 'postgres', $sql,
-		stdout        => \$out,
-		stderr        => \$err,
-		timeout       => $seconds,
-		timed_out     => \$timed_out,
-		(defined $options{connstr} ? (connstr => $options{connstr}) : ()),
-		extra_params  => [ '-v', 'VERBOSITY=verbose' ],
-		on_error_die  => 0,
-		on_error_stop => 1);
+	# psql may be gone, unable to connect, before it is given its input
+	my $rc = eval {
+		$self->psql(
+			$options{dbname} // 'postgres', $sql,
+			stdout        => \$out,
+			stderr        => \$err,
+			timeout       => $seconds,
+			timed_out     => \$timed_out,
+			(defined $options{connstr} ? (connstr => $options{connstr}) : ()),
+			extra_params  => [ '-v', 'VERBOSITY=verbose' ],
+			on_error_die  => 0,
+			on_error_stop => 1);
+	};
+	croak $@ if $@ && $@ !~ /Broken pipe/;
 
 	return ('timeout', $err) if $timed_out;
 	return ('', $out) if defined $rc && $rc == 0;
@@ -1066,7 +1110,9 @@ sub start
 		if   ($key eq 'epoch') { push @arguments, $option if $options{$key}; }
 		else                   { push @arguments, "$option=$options{$key}"; }
 	}
-	my $self = bless { log => $log, position => 0, counts => {}, per_node => {} }, $class;
+	my $self = bless {
+		log => $log, position => 0, counts => {}, per_node => {}, last_sent => {},
+		connections => $options{connections} // 4 }, $class;
 	$self->{pid} = LeaseholdTest::spawn("$log.err", LeaseholdTest::tool('writer'),
 		"--conninfo=$conninfo", "--log=$log", @arguments);
 	return $self;
@@ -1085,8 +1131,9 @@ sub catch_up
 	{
 		last unless $line =~ /\n\z/;
 		$self->{position} = tell $fh;
-		my (undef, undef, $node, undef, undef, undef, $outcome) = split ' ', $line;
+		my ($sent, undef, $node, $client, undef, undef, $outcome) = split ' ', $line;
 		$self->{counts}{$outcome}++;
+		$self->{last_sent}{$client} = $sent;
 		$self->{per_node}{$node}++ if $outcome eq 'ack';
 	}
 	close $fh;
@@ -1115,6 +1162,25 @@ sub wait_acks
 	LeaseholdTest::wait_until(
 		"$n more acknowledgements in $self->{log}" . ($node ? " by $node" : ''),
 		sub { $self->acks($node) >= $start + $n }, $seconds);
+	return;
+}
+
+sub answered
+{
+	my ($self, $since) = @_;
+	$self->catch_up;
+	my @clients = grep { $_ >= $since } values %{ $self->{last_sent} };
+	return scalar @clients;
+}
+
+sub wait_answered
+{
+	my ($self, $since, $seconds) = @_;
+	$since //= LeaseholdTest::clock_now();
+
+	LeaseholdTest::wait_until(
+		"every connection in $self->{log} has an answer",
+		sub { $self->answered($since) >= $self->{connections} }, $seconds);
 	return;
 }
 

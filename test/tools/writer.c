@@ -225,6 +225,12 @@ parse_conninfo(void)
 		ports[i] = nports == 1 ? ports[0] : "";
 }
 
+/* Notices of a server that ends are not for our standard error. */
+static void
+no_notice(void *arg, const char *message)
+{
+}
+
 static PGconn *
 start_connect(Client *client)
 {
@@ -323,6 +329,7 @@ connect_client(Client *client)
 	client->conn = start_connect(client);
 	if (client->conn == NULL || PQstatus(client->conn) == CONNECTION_BAD)
 		return false;
+	PQsetNoticeProcessor(client->conn, no_notice, NULL);
 	while (status != PGRES_POLLING_OK)
 	{
 		if (!wait_socket(client->conn, status == PGRES_POLLING_READING ? POLLIN : POLLOUT, until))
