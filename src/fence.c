@@ -25,11 +25,11 @@
 #include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
-#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "fence.h"
 #include "fence_prepared.h"
+#include "fence_refuse.h"
 #include "fence_reply.h"
 #include "fence_signal.h"
 #include "fence_statement.h"
@@ -43,10 +43,6 @@ static FenceBackend *my_backend = NULL;
 
 /* PREPARE TRANSACTION under way: what the callback is to remember. */
 static char preparing_gid[GIDSIZE];
-
-/* warn mode: what was logged last, so that it is logged once. */
-static const void *warned_of = NULL;
-static TimestampTz warned_at = 0;
 
 #define my_lease (&fence_shared->instance)
 
@@ -114,150 +110,6 @@ fence_join(void)
 }
 
 /* ------------------------------------------------------------------------
- * Refusing
- * ------------------------------------------------------------------------
- */
-
-/* What is known of the lease, with its name at least. */
-static void
-read_notice(FenceNotice *notice)
-{
-	shared_read_notice(notice);
-	if (notice->lease[0] == '\0')
-		strlcpy(notice->lease, settings_lease(), sizeof(notice->lease));
-}
-
-static bool
-held_elsewhere(const FenceNotice *notice)
-{
-	return notice->holder[0] != '\0' &&
-		strcmp(notice->holder, notice->node) != 0;
-}
-
-/* Who holds it, and under which epoch: one full sentence, or two. */
-static int
-lease_detail(const FenceNotice *notice)
-{
-	const char *space = notice->reason[0] != '\0' ? " " : "";
-
-	if (held_elsewhere(notice))
-		return errdetail("Lease \"%s\" is held by node \"%s\" under epoch %lld.",
-						 notice->lease, notice->holder,
-						 (long long) notice->epoch);
-	return errdetail("Nobody holds lease \"%s\"; the highest epoch known is %lld.%s%s",
-					 notice->lease, (long long) notice->epoch,
-					 space, notice->reason);
-}
-
-static int
-lease_hint(const FenceNotice *notice)
-{
-	if (!held_elsewhere(notice) || notice->address[0] == '\0')
-		return 0;
-	return errhint("Connect to node \"%s\" at %s.",
-				   notice->holder, notice->address);
-}
-
-/* In warn mode: has this very statement been logged already? */
-static bool
-already_warned(const void *statement)
-{
-	TimestampTz started = GetCurrentStatementStartTimestamp();
-
-	if (warned_of == statement && warned_at == started)
-		return true;
-	warned_of = statement;
-	warned_at = started;
-	return false;
-}
-
-/*
- * Refuse a statement: ERROR in enforce mode, a line in the log in warn mode.
- * "held" is the epoch held at this moment: if there is one, the node may write
- * but this transaction may not.
- */
-static pg_noinline void
-refuse_statement(const char *command, const void *statement, uint64 held)
-{
-	FenceNotice notice;
-
-	if (setting_fence == FENCE_WARN)
-	{
-		fence_transaction.warned = true;
-		if (already_warned(statement))
-			return;
-		read_notice(&notice);
-		ereport(LOG,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("would have refused %s: this node does not hold lease \"%s\"",
-						command, notice.lease),
-				 lease_detail(&notice)));
-		return;
-	}
-
-	pg_atomic_fetch_add_u64(&fence_shared->refused, 1);
-	read_notice(&notice);
-	if (held != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot execute %s: this transaction has seen this node without lease \"%s\"",
-						command, notice.lease),
-				 errdetail("This node holds lease \"%s\" under epoch %lld now, but the transaction began before.",
-						   notice.lease, (long long) held),
-				 errhint("Start a new transaction.")));
-	ereport(ERROR,
-			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-			 errmsg("cannot execute %s: this node does not hold lease \"%s\"",
-					command, notice.lease),
-			 lease_detail(&notice),
-			 lease_hint(&notice)));
-}
-
-/*
- * The same for a commit.  "seen" says whether the fence let the transaction
- * write, so that it must have lost the lease since; else it wrote behind the
- * fence's back.
- */
-static pg_noinline void
-refuse_commit(uint64 held, bool seen)
-{
-	FenceNotice notice;
-
-	if (setting_fence == FENCE_WARN && fence_transaction.warned)
-		return;
-	read_notice(&notice);
-	if (setting_fence == FENCE_WARN)
-	{
-		fence_transaction.warned = true;
-		ereport(LOG,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("would have refused to commit: this node does not hold lease \"%s\" (any more)",
-						notice.lease),
-				 lease_detail(&notice)));
-		return;
-	}
-
-	pg_atomic_fetch_add_u64(&fence_shared->refused, 1);
-	if (held != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("cannot commit: lease \"%s\" was lost during this transaction",
-						notice.lease),
-				 errdetail("This node has come to hold lease \"%s\" again since, under epoch %lld.",
-						   notice.lease, (long long) held),
-				 errhint("Run the transaction again.")));
-	ereport(ERROR,
-			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-			 seen ?
-			 errmsg("cannot commit: lease \"%s\" was lost during this transaction",
-					notice.lease) :
-			 errmsg("cannot commit: this transaction wrote, and this node does not hold lease \"%s\"",
-					notice.lease),
-			 lease_detail(&notice),
-			 lease_hint(&notice)));
-}
-
-/* ------------------------------------------------------------------------
  * Before a statement
  * ------------------------------------------------------------------------
  */
@@ -312,7 +164,7 @@ before_write(const char *command, const void *statement)
 	{
 		if (command == NULL)
 			command = CreateCommandName((Node *) statement);
-		refuse_statement(command, statement, held);
+		fence_refuse_statement(command, statement, held);
 		return;
 	}
 	if (!fence_transaction.wrote)
@@ -412,32 +264,11 @@ static void
 check_prepared_epoch(const char *gid, uint64 held)
 {
 	uint64		prepared = fence_prepared_epoch(gid);
-	FenceNotice notice;
 
 	if (prepared == held ||
 		pg_atomic_read_u32(&fence_shared->physical) != 0)
 		return;
-	read_notice(&notice);
-	if (setting_fence == FENCE_WARN)
-	{
-		ereport(LOG,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("would have refused COMMIT PREPARED: transaction \"%s\" was prepared under another epoch of lease \"%s\"",
-						gid, notice.lease)));
-		return;
-	}
-	pg_atomic_fetch_add_u64(&fence_shared->refused, 1);
-	ereport(ERROR,
-			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-			 errmsg("cannot execute COMMIT PREPARED: transaction \"%s\" was prepared under another epoch of lease \"%s\"",
-					gid, notice.lease),
-			 prepared != 0 ?
-			 errdetail("It was prepared under epoch %llu; this node holds epoch %llu.",
-					   (unsigned long long) prepared,
-					   (unsigned long long) held) :
-			 errdetail("It was prepared before this server started, or while no lease governed it; this node holds epoch %llu.",
-					   (unsigned long long) held),
-			 errhint("Roll it back with ROLLBACK PREPARED.")));
+	fence_refuse_prepared(gid, prepared, held);
 }
 
 /* Raise our flag: a hand-over waits for it from here on. */
@@ -494,27 +325,9 @@ before_ddl(const PlannedStmt *pstmt)
 		before_write(NULL, pstmt);
 		return FENCE_SCOPE_ORDINARY;
 	}
-	if (!already_warned(pstmt))
-		ereport(LOG,
-				(errmsg("letting %s through on a node without its lease, because leasehold.local_ddl is on",
-						CreateCommandName((Node *) pstmt))));
+	fence_log_local_ddl(pstmt);
 	fence_transaction.local_ddl = true;
 	return FENCE_SCOPE_LOCAL_DDL;
-}
-
-static void
-check_extension_stays(Node *statement)
-{
-	FenceNotice notice;
-
-	if (!fence_drops_extension(statement))
-		return;
-	read_notice(&notice);
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("cannot drop extension \"leasehold\" while lease \"%s\" governs this node",
-					notice.lease),
-			 errhint("Call leasehold.leave() first.")));
 }
 
 FenceScope
@@ -542,7 +355,8 @@ fence_before_utility(const PlannedStmt *pstmt)
 		case FENCE_STORE:
 			return before_store();
 		case FENCE_DDL:
-			check_extension_stays(statement);
+			if (fence_drops_extension(statement))
+				fence_refuse_drop();
 			return before_ddl(pstmt);
 		case FENCE_WRITES:
 			before_write(NULL, pstmt);
@@ -626,7 +440,7 @@ fence_before_commit(void)
 	}
 	fence_transaction.wrote = true;
 	if (held == 0 || held != fence_transaction.epoch)
-		refuse_commit(held, seen);
+		fence_refuse_commit(held, seen);
 	else if (setting_fence == FENCE_ENFORCE)
 		fence_reply_shut_gate(held);
 }
@@ -640,7 +454,6 @@ static pg_noinline void
 withhold_reply(void)
 {
 	bool		enforce = setting_fence == FENCE_ENFORCE;
-	FenceNotice notice;
 
 	if (!enforce && fence_transaction.warned)
 		return;
@@ -649,15 +462,7 @@ withhold_reply(void)
 		fence_reply_silence();
 		pg_atomic_fetch_add_u64(&fence_shared->withheld, 1);
 	}
-	read_notice(&notice);
-	ereport(LOG,
-			(errcode(ERRCODE_ADMIN_SHUTDOWN),
-			 enforce ?
-			 errmsg("not acknowledging a commit: lease \"%s\" was lost while it became durable",
-					notice.lease) :
-			 errmsg("would not have acknowledged a commit: lease \"%s\" was lost while it became durable",
-					notice.lease),
-			 errdetail("The transaction has committed on this node; its outcome is unknown to the client.")));
+	fence_log_withheld();
 	if (enforce)
 		fence_reply_end();
 }

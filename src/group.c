@@ -18,6 +18,9 @@
 #include "group.h"
 #include "shared.h"
 
+/* What slow members are allowed beyond a majority's answer. */
+#define GROUP_GRACE_MS	300
+
 /* ------------------------------------------------------------------------
  * Making and closing
  * ------------------------------------------------------------------------
@@ -159,18 +162,59 @@ sleep_for_any(StoreGroup *group, ClockTime until)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/*
+ * How many of the members whose answer is not awaited any more are well?
+ * Enough of them, and the others need not be waited for.
+ */
+static bool
+majority_is_done(const StoreGroup *group)
+{
+	int			size = group->roster.n > 0 ? group->roster.n : group->n;
+	int			done = 0;
+
+	for (int i = 0; i < group->n; i++)
+		done += group->member[i].link.state == LINK_IDLE;
+	return done >= size / 2 + 1;
+}
+
+static void
+drop_laggards(StoreGroup *group)
+{
+	for (int i = 0; i < group->n; i++)
+	{
+		Link	   *link = &group->member[i].link;
+
+		if (!is_active(link))
+			continue;
+		link_close(link);
+		strlcpy(link->fault, "no answer long after the others", sizeof(link->fault));
+		strlcpy(link->sqlstate, "08006", sizeof(link->sqlstate));
+	}
+}
+
 /* Until nothing is under way any more. */
 void
 group_wait(StoreGroup *group)
 {
+	ClockTime	began = clock_now();
+	ClockTime	patient_until = CLOCK_NEVER;
+
 	for (;;)
 	{
 		int			active;
 		ClockTime	until = poll_all(group, &active);
+		ClockTime	now = clock_now();
 
 		if (active == 0)
 			return;
-		sleep_for_any(group, until);
+		if (group->hurry && patient_until == CLOCK_NEVER && majority_is_done(group))
+			patient_until = now + clock_max(now - began, clock_ms(GROUP_GRACE_MS));
+		if (now >= patient_until)
+		{
+			drop_laggards(group);
+			return;
+		}
+		sleep_for_any(group, clock_min(until, patient_until));
 	}
 }
 
@@ -554,8 +598,8 @@ group_raise(const GroupMember *member, const char *what)
  * ------------------------------------------------------------------------
  */
 
-StoreGroup *
-group_configured(const char *lease, ClockTime deadline)
+static StoreGroup *
+make_configured(const char *lease, ClockTime deadline)
 {
 	StoreGroup	   *group = group_make(lease, deadline);
 
@@ -565,6 +609,14 @@ group_configured(const char *lease, ClockTime deadline)
 				 errmsg("no store is configured on this node"),
 				 errhint("Set leasehold.store to the connection strings of its members and reload.")));
 	group_add(group, setting_store, false);
+	return group;
+}
+
+StoreGroup *
+group_configured(const char *lease, ClockTime deadline)
+{
+	StoreGroup *group = make_configured(lease, deadline);
+
 	group_open(group);
 	return group;
 }
@@ -572,8 +624,10 @@ group_configured(const char *lease, ClockTime deadline)
 StoreGroup *
 group_of_settings(const char *lease, ClockTime deadline)
 {
-	StoreGroup *group = group_configured(lease, deadline);
+	StoreGroup *group = make_configured(lease, deadline);
 
+	group->hurry = true;
+	group_open(group);
 	group_require_majority(group);
 	return group;
 }

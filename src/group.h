@@ -41,6 +41,7 @@ typedef struct StoreGroup
 	char		lease[LEASE_NAME_LEN];	/* whose row a look reads */
 	ClockTime	deadline;		/* of the whole call */
 	int			request_ms;		/* no single request may take longer */
+	bool		hurry;			/* a majority is enough: drop who is far slower */
 	Roster		roster;			/* the agreed list; generation 0: none */
 	int			n;
 	GroupMember member[GROUP_MEMBERS_MAX];

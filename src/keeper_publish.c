@@ -69,7 +69,7 @@ members_reachable(const Keeper *keeper)
 
 /*
  * A follower looks all the time.  What it saw once tells nothing of now, when
- * fewer than a majority have answered for a while.
+ * fewer than a majority have shown the lease for a while.
  */
 static bool
 store_is_silent(const Keeper *keeper, ClockTime now)
@@ -80,7 +80,7 @@ store_is_silent(const Keeper *keeper, ClockTime now)
 
 	for (int i = 0; i < keeper->n; i++)
 		n += rule_counts(&keeper->lease.member[i]) &&
-			now - keeper->member[i].last_answer <= patience;
+			now - keeper->lease.member[i].seen_at <= patience;
 	return keeper->lease.phase == LEASE_FOLLOWER &&
 		n < lease_majority(&keeper->lease);
 }
@@ -106,6 +106,8 @@ store_refuses_writes(const Keeper *keeper)
 static const char *
 first_fault(const Keeper *keeper)
 {
+	if (keeper->n == 0)
+		return " No store is configured: leasehold.store is empty.";
 	for (int i = 0; i < keeper->n; i++)
 	{
 		const KeeperMember *member = &keeper->member[i];

@@ -42,7 +42,7 @@ COMPAT_NORETURN extern void sql_unknown(const char *what, const char *name, cons
 /* The best row of the group's lease; an error if the store knows none. */
 extern const StoreLease *sql_require_lease(StoreGroup *group);
 
-/* This session waits for a hand-over: on_expiry must not end it. */
+/* The lease may go while this session waits: on_expiry must not end it. */
 extern void sql_spare_session(void);
 
 /* A duration between two limits, in milliseconds. */

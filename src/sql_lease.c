@@ -37,7 +37,7 @@ PG_FUNCTION_INFO_V1(leasehold_resume);
 static void
 raise_not_acquired(const char *lease, const KeeperStatus *status)
 {
-	bool		held = status->holder[0] != '\0' &&
+	bool		held = status->state == NODE_FOLLOWER && status->holder[0] != '\0' &&
 		strcmp(status->holder, status->node) != 0;
 
 	if (held)
@@ -376,7 +376,7 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 	lease = sql_lease(fcinfo, 1);
 	until = clock_now() +
 		clock_ms(sql_milliseconds(fcinfo, 2, "timeout", 1, TIMEOUT_MAX_MS));
-	group = group_of_settings(lease, until);
+	group = group_of_settings(lease, until + clock_ms(3000));
 	row = sql_require_lease(group);
 	require_node(group, target);
 	if (strcmp(row->row.holder, target) == 0)

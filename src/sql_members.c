@@ -198,6 +198,7 @@ leasehold_set_store(PG_FUNCTION_ARGS)
 	int			nsettings;
 
 	sql_require_preloaded();
+	sql_spare_session();
 	if (strcmp(members, "embedded") != 0)
 		sql_judge_conninfo(members);
 	group = group_make("", clock_now() + clock_ms(CALL_MS));
@@ -526,6 +527,7 @@ leasehold_reseed_member(PG_FUNCTION_ARGS)
 	int			place;
 
 	sql_require_preloaded();
+	sql_spare_session();
 	group = group_configured("", clock_now() + clock_ms(CALL_MS));
 	member = find_member(group, sql_text(fcinfo, 0));
 	i = member - group->member;

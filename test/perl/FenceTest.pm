@@ -18,7 +18,8 @@ FenceTest - one server whose fence the test opens and closes by hand
 
 A server with the library and the test module leasehold_fencetest, which plays
 the keeper's part: the keeper itself is stopped (SIGSTOP) as long as the server
-runs.  C<LEASEHOLD_LIBRARY> names another library than the installed one.
+runs.  C<LEASEHOLD_LIBRARY> names another library than the installed one,
+C<LEASEHOLD_NO_KEEPER> says that it has no keeper.
 
 =cut
 
@@ -111,7 +112,7 @@ sub take_over
 {
 	my ($self) = @_;
 	$self->{node}->poll_query_until('postgres', 'SELECT fencetest.keeper() <> 0')
-	  unless $ENV{LEASEHOLD_LIBRARY};
+	  unless $ENV{LEASEHOLD_NO_KEEPER};
 	my $pid = $self->call('keeper()');
 	return unless $pid;
 	kill 'STOP', $pid;

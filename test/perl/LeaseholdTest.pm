@@ -481,13 +481,10 @@ sub holder
 
 sub wait_holder
 {
-	my ($self, $node, %options) = @_;
+	my $self = shift;
+	my $node = @_ % 2 ? shift : undef;
+	my %options = @_;
 
-	if (defined $node && !ref $node)
-	{
-		%options = ($node, %options);
-		($node) = (undef);
-	}
 	return wait_until(
 		($node ? $node->name : 'some node') . " holds $self->{lease}",
 		sub {
@@ -976,11 +973,25 @@ sub try
 	return ('08006', $err);
 }
 
+# The answer to a question, though the session that asks is ended because the
+# lease was lost at that very moment.
+sub ask
+{
+	my ($self, $sql) = @_;
+
+	while (1)
+	{
+		my ($state, $answer) = $self->try($sql);
+		return $answer if $state eq '';
+		croak $self->name . ": $sql: $answer" if $state ne '57P01';
+	}
+}
+
 sub holds
 {
 	my ($self, $lease) = @_;
 	my $argument = defined $lease ? quote($lease) : '';
-	return $self->safe_psql('postgres', "SELECT leasehold.holds($argument)") eq 't'
+	return $self->ask("SELECT leasehold.holds($argument)") eq 't'
 	  ? 1 : 0;
 }
 
@@ -988,7 +999,7 @@ sub epoch
 {
 	my ($self, $lease) = @_;
 	my $argument = defined $lease ? quote($lease) : '';
-	my $epoch = $self->safe_psql('postgres', "SELECT leasehold.epoch($argument)");
+	my $epoch = $self->ask("SELECT leasehold.epoch($argument)");
 	return $epoch eq '' ? undef : $epoch;
 }
 
@@ -998,8 +1009,7 @@ sub status
 	my @columns =
 	  qw(lease node state holder epoch expires_in ttl kind scope members_reachable members last_renewal renewal_latency reason);
 	my $where = quote($lease // $self->{leasehold_lease});
-	my $row = $self->safe_psql('postgres',
-		"SELECT concat_ws(E'\\x1f', "
+	my $row = $self->ask("SELECT concat_ws(E'\\x1f', "
 		  . join(', ', map { "coalesce($_\::text, '')" } @columns)
 		  . ") FROM leasehold.status WHERE lease = $where");
 	my %status;
@@ -1025,8 +1035,8 @@ sub wait_state
 sub set_conf
 {
 	my ($self, %settings) = @_;
-	my $before =
-	  $self->safe_psql('postgres', 'SELECT extract(epoch FROM pg_conf_load_time())');
+	my $loaded = 'SELECT extract(epoch FROM pg_conf_load_time())';
+	my $before = $self->ask($loaded);
 
 	foreach my $name (sort keys %settings)
 	{
@@ -1038,10 +1048,7 @@ sub set_conf
 	# a new session has what the postmaster has
 	LeaseholdTest::wait_until(
 		$self->name . ' has reloaded its configuration',
-		sub {
-			$self->safe_psql('postgres',
-				'SELECT extract(epoch FROM pg_conf_load_time())') ne $before;
-		});
+		sub { $self->ask($loaded) ne $before });
 	return;
 }
 

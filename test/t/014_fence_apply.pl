@@ -33,7 +33,7 @@ CREATE TABLE t (id integer PRIMARY KEY, v text, number bigint DEFAULT nextval('n
 CREATE TABLE audit (id integer, what text);
 CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO audit VALUES (NEW.id, TG_OP || ' ' || nextval('numbers'));
+	INSERT INTO public.audit VALUES (NEW.id, TG_OP || ' ' || nextval('public.numbers'));
 	RETURN NEW;
 END $$;
 CREATE TRIGGER audit AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION audit();

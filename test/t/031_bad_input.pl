@@ -239,6 +239,26 @@ SKIP:
 }
 
 # ---------------------------------------------------------------------------
+# Not preloaded
+# ---------------------------------------------------------------------------
+
+is(($other->try('CREATE EXTENSION leasehold'))[0], '', 'the extension can be created without the library');
+foreach my $call ('leasehold.holds()', 'leasehold.epoch()', '* FROM leasehold.status',
+	'* FROM leasehold.leases', '* FROM leasehold.nodes', '* FROM leasehold.history',
+	"leasehold.create_lease('x')", "leasehold.alter_lease('x', '1s')",
+	"leasehold.drop_lease('x')", 'leasehold.acquire()', 'leasehold.release()',
+	"leasehold.switchover('x')", 'leasehold.pause()', 'leasehold.resume()',
+	'leasehold.leave()', "leasehold.set_store('')", "leasehold.reseed_member('')",
+	"leasehold.drop_node('x')", "leasehold.rename_node('x', 'y')")
+{
+	my ($s, $t) = $other->try("SELECT $call");
+	is("$s " . ($t =~ /HINT: .*shared_preload_libraries = 'leasehold'/ ? 'hint' : $t),
+		'55000 hint', "$call says what to do");
+}
+like($other->safe_psql('postgres', "SELECT detail FROM leasehold.check() WHERE item = 'library'"),
+	qr/nothing is fenced/, 'check() says so');
+
+# ---------------------------------------------------------------------------
 # Nothing of all this was a crash
 # ---------------------------------------------------------------------------
 

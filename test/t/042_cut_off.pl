@@ -91,6 +91,29 @@ foreach my $cut (@cuts)
 	is("$v->{late} $v->{conflicts}", '0 0', "holder cut off, $what: none late");
 }
 
+# Answers come late, by nearly as much as the keeper waits for them, and then no
+# request arrives any more.  What was promised counts from when it was asked for,
+# not from when the answer came: the other node has counted, too.
+foreach my $late (200, 250)
+{
+	my $since = clock_now();
+
+	proxy_of($_)->do("delay 0 $late") foreach $a, $b;
+	outlast($since);
+	my $old = $group->wait_holder;
+	my $new = other($old);
+	writer_of($old)->wait_acks(20);
+	proxy_of($new)->do('pass');
+	proxy_of($old)->do('hang to');
+	writer_of($new)->wait_acks(20);
+	my $taken = clock_now();
+	writer_of($old)->wait_answered($taken);
+	my $v = $group->judge(values %writer, from => $since, slack => $slack, rows => 0);
+	is("$v->{late} $v->{conflicts}", '0 0', "answers $late ms late, then none: none late");
+	proxy_of($old)->do('pass');
+	$old->wait_state('follower');
+}
+
 # Connections that break once, and can be made again, cost nothing.
 {
 	my $holder = $group->wait_holder;

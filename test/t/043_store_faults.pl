@@ -101,6 +101,14 @@ sub none_late
 	return;
 }
 
+sub copy_directory
+{
+	my ($from, $to) = @_;
+	PostgreSQL::Test::RecursiveCopy::copypath($from, $to);
+	chmod 0700, $to or die "$to: $!";
+	return;
+}
+
 sub outlast
 {
 	my ($since) = @_;
@@ -254,7 +262,7 @@ foreach my $fault (@faults)
 	my $copy = $member->basedir . '/older';
 
 	$member->stop;
-	PostgreSQL::Test::RecursiveCopy::copypath($member->data_dir, $copy);
+	copy_directory($member->data_dir, $copy);
 	$member->start;
 	somebody_writes('the member runs on after it was copied');
 	# until epochs are given that the copy knows nothing of
@@ -407,7 +415,7 @@ foreach my $case (@some)
 	my $copy = $members[1]->basedir . '/older';
 
 	$members[1]->stop;
-	PostgreSQL::Test::RecursiveCopy::copypath($members[1]->data_dir, $copy);
+	copy_directory($members[1]->data_dir, $copy);
 	$members[1]->start;
 	foreach (1, 2)
 	{

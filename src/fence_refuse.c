@@ -1,0 +1,233 @@
+/*
+ * fence_refuse.c
+ *		What is said when the fence refuses, or would have.
+ *
+ * In enforce mode an ERROR, SQLSTATE 25006, that names the statement and the
+ * lease, who holds it under which epoch, and where to connect; in warn mode a
+ * line in the log, once for each statement.
+ *
+ * Called from fence.c, which decides; nothing is decided here.  What is said
+ * comes from the keeper's notice in shared memory, never from the network.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "tcop/utility.h"
+#include "utils/timestamp.h"
+
+#include "fence.h"
+#include "fence_refuse.h"
+
+/* warn mode: what was logged last, so that it is logged once. */
+static const void *warned_of = NULL;
+static TimestampTz warned_at = 0;
+
+/* What is known of the lease, with its name at least. */
+static void
+read_notice(FenceNotice *notice)
+{
+	shared_read_notice(notice);
+	if (notice->lease[0] == '\0')
+		strlcpy(notice->lease, settings_lease(), sizeof(notice->lease));
+}
+
+static bool
+held_elsewhere(const FenceNotice *notice)
+{
+	return notice->holder[0] != '\0' &&
+		strcmp(notice->holder, notice->node) != 0;
+}
+
+/* Who holds it, and under which epoch: one full sentence, or two. */
+static int
+lease_detail(const FenceNotice *notice)
+{
+	const char *space = notice->reason[0] != '\0' ? " " : "";
+
+	if (held_elsewhere(notice))
+		return errdetail("Lease \"%s\" is held by node \"%s\" under epoch %lld.",
+						 notice->lease, notice->holder,
+						 (long long) notice->epoch);
+	return errdetail("Nobody holds lease \"%s\"; the highest epoch known is %lld.%s%s",
+					 notice->lease, (long long) notice->epoch,
+					 space, notice->reason);
+}
+
+static int
+lease_hint(const FenceNotice *notice)
+{
+	if (!held_elsewhere(notice) || notice->address[0] == '\0')
+		return 0;
+	return errhint("Connect to node \"%s\" at %s.",
+				   notice->holder, notice->address);
+}
+
+/* In warn mode: has this very statement been logged already? */
+static bool
+already_warned(const void *statement)
+{
+	TimestampTz started = GetCurrentStatementStartTimestamp();
+
+	if (warned_of == statement && warned_at == started)
+		return true;
+	warned_of = statement;
+	warned_at = started;
+	return false;
+}
+
+/*
+ * Refuse a statement: ERROR in enforce mode, a line in the log in warn mode.
+ * "held" is the epoch held at this moment: if there is one, the node may write
+ * but this transaction may not.
+ */
+void
+fence_refuse_statement(const char *command, const void *statement, uint64 held)
+{
+	FenceNotice notice;
+
+	if (setting_fence == FENCE_WARN)
+	{
+		fence_transaction.warned = true;
+		if (already_warned(statement))
+			return;
+		read_notice(&notice);
+		ereport(LOG,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("would have refused %s: this node does not hold lease \"%s\"",
+						command, notice.lease),
+				 lease_detail(&notice)));
+		return;
+	}
+
+	pg_atomic_fetch_add_u64(&fence_shared->refused, 1);
+	read_notice(&notice);
+	if (held != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot execute %s: this transaction has seen this node without lease \"%s\"",
+						command, notice.lease),
+				 errdetail("This node holds lease \"%s\" under epoch %lld now, but the transaction began before.",
+						   notice.lease, (long long) held),
+				 errhint("Start a new transaction.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			 errmsg("cannot execute %s: this node does not hold lease \"%s\"",
+					command, notice.lease),
+			 lease_detail(&notice),
+			 lease_hint(&notice)));
+}
+
+/*
+ * The same for a commit.  "seen" says whether the fence let the transaction
+ * write, so that it must have lost the lease since; else it wrote behind the
+ * fence's back.
+ */
+void
+fence_refuse_commit(uint64 held, bool seen)
+{
+	FenceNotice notice;
+
+	if (setting_fence == FENCE_WARN && fence_transaction.warned)
+		return;
+	read_notice(&notice);
+	if (setting_fence == FENCE_WARN)
+	{
+		fence_transaction.warned = true;
+		ereport(LOG,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("would have refused to commit: this node does not hold lease \"%s\" (any more)",
+						notice.lease),
+				 lease_detail(&notice)));
+		return;
+	}
+
+	pg_atomic_fetch_add_u64(&fence_shared->refused, 1);
+	if (held != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot commit: lease \"%s\" was lost during this transaction",
+						notice.lease),
+				 errdetail("This node has come to hold lease \"%s\" again since, under epoch %lld.",
+						   notice.lease, (long long) held),
+				 errhint("Run the transaction again.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			 seen ?
+			 errmsg("cannot commit: lease \"%s\" was lost during this transaction",
+					notice.lease) :
+			 errmsg("cannot commit: this transaction wrote, and this node does not hold lease \"%s\"",
+					notice.lease),
+			 lease_detail(&notice),
+			 lease_hint(&notice)));
+}
+
+/* A prepared transaction of another epoch, in an independent group. */
+void
+fence_refuse_prepared(const char *gid, uint64 prepared, uint64 held)
+{
+	FenceNotice notice;
+
+	read_notice(&notice);
+	if (setting_fence == FENCE_WARN)
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("would have refused COMMIT PREPARED: transaction \"%s\" was prepared under another epoch of lease \"%s\"",
+						gid, notice.lease)));
+		return;
+	}
+	pg_atomic_fetch_add_u64(&fence_shared->refused, 1);
+	ereport(ERROR,
+			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			 errmsg("cannot execute COMMIT PREPARED: transaction \"%s\" was prepared under another epoch of lease \"%s\"",
+					gid, notice.lease),
+			 prepared != 0 ?
+			 errdetail("It was prepared under epoch %llu; this node holds epoch %llu.",
+					   (unsigned long long) prepared,
+					   (unsigned long long) held) :
+			 errdetail("It was prepared before this server started, or while no lease governed it; this node holds epoch %llu.",
+					   (unsigned long long) held),
+			 errhint("Roll it back with ROLLBACK PREPARED.")));
+}
+
+/* The extension cannot be dropped while what it promises is relied upon. */
+void
+fence_refuse_drop(void)
+{
+	FenceNotice notice;
+
+	read_notice(&notice);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("cannot drop extension \"leasehold\" while lease \"%s\" governs this node",
+					notice.lease),
+			 errhint("Call leasehold.leave() first.")));
+}
+
+void
+fence_log_local_ddl(const PlannedStmt *pstmt)
+{
+	if (already_warned(pstmt))
+		return;
+	ereport(LOG,
+			(errmsg("letting %s through on a node without its lease, because leasehold.local_ddl is on",
+					CreateCommandName((Node *) pstmt))));
+}
+
+/* Output to the client has been silenced before: this reaches the log alone. */
+void
+fence_log_withheld(void)
+{
+	bool		enforce = setting_fence == FENCE_ENFORCE;
+	FenceNotice notice;
+
+	read_notice(&notice);
+	ereport(LOG,
+			(errcode(ERRCODE_ADMIN_SHUTDOWN),
+			 enforce ?
+			 errmsg("not acknowledging a commit: lease \"%s\" was lost while it became durable",
+					notice.lease) :
+			 errmsg("would not have acknowledged a commit: lease \"%s\" was lost while it became durable",
+					notice.lease),
+			 errdetail("The transaction has committed on this node; its outcome is unknown to the client.")));
+}

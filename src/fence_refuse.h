@@ -1,0 +1,30 @@
+/*
+ * fence_refuse.h
+ *		What is said when the fence refuses, or would have.
+ *
+ * Layer 2.
+ */
+#ifndef LEASEHOLD_FENCE_REFUSE_H
+#define LEASEHOLD_FENCE_REFUSE_H
+
+#include "postgres.h"
+
+#include "nodes/plannodes.h"
+
+/*
+ * Each throws ERROR 25006 in enforce mode, and logs and returns in warn mode.
+ * "held" is the epoch held at this moment, 0 if none.
+ */
+extern void fence_refuse_statement(const char *command, const void *statement,
+								   uint64 held);
+extern void fence_refuse_commit(uint64 held, bool seen);
+extern void fence_refuse_prepared(const char *gid, uint64 prepared, uint64 held);
+
+/* ERROR 55006, in every mode. */
+extern void fence_refuse_drop(void);
+
+/* Lines in the log. */
+extern void fence_log_local_ddl(const PlannedStmt *pstmt);
+extern void fence_log_withheld(void);
+
+#endif							/* LEASEHOLD_FENCE_REFUSE_H */

@@ -1,0 +1,160 @@
+# Every SQL command of README.md and docs/ is run, in an order in which it
+# makes sense; a command that this test does not know makes it fail.  So do
+# shell commands that no test covers.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+use LeaseholdTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = "$FindBin::RealBin/../..";
+my (%sql, %shell);
+
+# ---------------------------------------------------------------------------
+# What the pages say
+# ---------------------------------------------------------------------------
+
+foreach my $page ("$top/README.md", glob("$top/docs/*.md"))
+{
+	my $text = slurp_file($page);
+
+	while ($text =~ /^```(sql|sh)\n(.*?)^```$/msg)
+	{
+		my ($kind, $block) = ($1, $2);
+
+		$block =~ s/\s*--\s.*$//mg if $kind eq 'sql';
+		$block =~ s/\s+#\s.*$//mg if $kind eq 'sh';
+		foreach my $command (split($kind eq 'sql' ? qr/;\s*$/m : qr/\n/, $block))
+		{
+			$command =~ s/^\s+|\s+$//g;
+			next if $command eq '';
+			($kind eq 'sql' ? \%sql : \%shell)->{$command} = 1;
+		}
+	}
+}
+cmp_ok(scalar(keys %sql), '>', 10, 'there are SQL commands to run');
+
+# ---------------------------------------------------------------------------
+# Where they are run
+# ---------------------------------------------------------------------------
+
+my $group = LeaseholdTest->new(
+	nodes     => [ 'a', 'b' ],
+	members   => 3,
+	ttl       => '2s',
+	extension => 0);
+my ($a, $b) = $group->nodes;
+my @members = $group->members;
+my %run;
+
+# One of the documented commands, with the hosts that are here.
+sub documented
+{
+	my ($node, $command, $expected) = @_;
+	my $here = $command;
+	my $i = 0;
+
+	ok($sql{$command}, "documented: $command");
+	$run{$command} = 1;
+	$here =~ s/host=(m[123]|store)\.example dbname=(\w+)( user=\w+)?/$members[$1 eq 'store' ? 0 : substr($1, 1) - 1]->connstr($2)/ge;
+	# a string in a string
+	$here =~ s/(set_store|reseed_member|init_store)\('(.*)'\)/"$1(\$conn\$$2\$conn\$)"/e;
+	my ($state, $out) = $node->try($here, timeout => 60);
+	is($state, $expected // '', "... runs: $out");
+	return $out;
+}
+
+sub find
+{
+	my ($pattern) = @_;
+	my @found = grep { /$pattern/ } sort keys %sql;
+	is(scalar(@found), 1, "one documented command matches $pattern") or diag(join "\n", @found);
+	return $found[0];
+}
+
+documented($a, 'CREATE EXTENSION leasehold');
+$b->safe_psql('postgres', 'CREATE EXTENSION leasehold');
+documented($a, find(qr/^SELECT leasehold.init_store/), '42710');	# it is one already
+documented($a, find(qr/^SELECT leasehold.create_lease/));
+foreach my $node ($a, $b)
+{
+	documented($node, find(qr/^ALTER SYSTEM SET leasehold.lease/));
+	documented($node, 'SELECT pg_reload_conf()');
+	$group->wait_holder($a);
+}
+$b->wait_state('follower');
+documented($_, find(qr/^SELECT state, reason FROM leasehold.status/)) foreach $a, $b;
+documented($_, 'SELECT * FROM leasehold.check() WHERE NOT ok') foreach $a, $b;
+documented($b, 'SELECT * FROM leasehold.check()');
+documented($b, find(qr/^SELECT lease, node, state/));
+documented($b, 'SELECT * FROM leasehold.nodes');
+documented($b, 'SELECT * FROM leasehold.history');
+documented($a, 'SELECT leasehold.epoch()');
+documented($a, "SELECT leasehold.switchover('b')");
+documented($b, 'SELECT leasehold.pause()');
+is($b->status->{state}, 'paused', 'paused it is');
+documented($a, 'SELECT leasehold.resume()');
+documented($a, 'SELECT leasehold.pause()');
+documented($a, 'SELECT leasehold.resume(force => true)');
+$group->wait_holder;
+documented($a, find(qr/^SELECT leasehold.set_store/));
+documented($a, find(qr/^SELECT leasehold.reseed_member/));
+is($group->holder // '', $b, 'the holder stayed holder');
+documented($b, "SELECT leasehold.drop_node('c')", '42704');			# there is none
+documented($a, 'SELECT leasehold.leave()', '55000');					# still named
+documented($a, 'DROP EXTENSION leasehold', '55006');					# still governed
+$run{$_} or fail("not run: $_") foreach sort keys %sql;
+
+# ---------------------------------------------------------------------------
+# Shell commands: which test covers each
+# ---------------------------------------------------------------------------
+
+my %covered = (
+	'make demo'  => 'demo/demo',
+	'make check' => 'the suite itself',
+	'make soak'  => 'the suite itself',
+	'make unit'  => 'the suite itself',
+	'make model' => 'the suite itself',
+	'make regress' => 'the suite itself',
+	'make install' => 'the suite itself',
+	'make && sudo make install' => 'the suite itself',
+	'createdb leasehold_store' => 'below');
+my @patterns = (
+	qr/^make tap T=test\/t\/\w+\.pl$/,
+	qr/^psql -d leasehold_store (-v leasehold_role=\w+ )?-f "\$\(pg_config --sharedir\)\/extension\/leasehold-store\.sql"$/,	# below
+	qr/^pg_ctl -D "\$(PGDATA|OLD|NEW)" /,						# 060_operations.pl
+	qr/^pg_upgrade /, qr/^psql -c ["'](ALTER EXTENSION|SELECT leasehold.switchover)/);
+
+foreach my $command (sort keys %shell)
+{
+	ok($covered{$command} || grep({ $command =~ $_ } @patterns),
+		"covered: $command");
+}
+while ("@{[keys %shell]}" =~ /make tap T=(test\/t\/\w+\.pl)/g)
+{
+	ok(-f "$top/$1", "$1 exists");
+}
+
+# The role of least rights does: a node that logs in with it holds the lease.
+my $store = LeaseholdTest::Node->member('least');
+$store->safe_psql('postgres', 'DROP DATABASE leasehold_store');
+$ENV{PGHOST} = $store->host;
+$ENV{PGPORT} = $store->port;
+foreach my $command ('createdb leasehold_store',
+	grep { /leasehold_role/ } sort keys %shell)
+{
+	is(system('sh', '-c', "PATH=\"\$(pg_config --bindir):\$PATH\"; $command >/dev/null"), 0,
+		"runs: $command");
+}
+my $least = LeaseholdTest->new(
+	nodes   => ['c'],
+	members => 0,
+	store   => $store->connstr('leasehold_store') . ' user=leasehold',
+	ttl     => '2s');
+ok($least->wait_holder, 'a node with the role of least rights holds its lease');
+
+done_testing();
