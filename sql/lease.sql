@@ -85,7 +85,7 @@ BEGIN
 	FOR i IN 1 .. 1500 LOOP
 		EXIT WHEN (SELECT count(*) FROM leasehold.history) >= 3
 			AND (SELECT count(*) FROM leasehold.leases) = 1
-			AND (SELECT holder FROM leasehold.leases) = 'regress'
+			AND (SELECT holder = 'regress' AND NOT paused FROM leasehold.leases)
 			AND (SELECT alive FROM leasehold.nodes) AND (SELECT role FROM leasehold.nodes) = 'holder';
 		PERFORM pg_sleep(0.02);
 	END LOOP;

@@ -312,11 +312,11 @@ conninfo_start_values(const Conninfo *conninfo, const Addresses *addresses,
 
 			if (!expand_host(&to, host, element(get(conninfo, "port"), i),
 							 addresses))
-			{
 				*unresolved = host;
-				return false;
-			}
 		}
+		/* the others will do, if one is not known */
+		if (to.n == 0)
+			return false;
 	}
 	keyword[n] = "fallback_application_name";
 	value[n++] = "leasehold keeper";

@@ -45,8 +45,8 @@ extern int	conninfo_split(const char *list, Conninfo *out, int max);
 /*
  * conninfo_start_values
  *		Keywords and values for PQconnectStartParams() with every host replaced
- *		by its numeric addresses.  False if a host has no known address yet;
- *		*unresolved is set to it.  The arrays live until the next call.
+ *		by its numeric addresses.  Hosts without a known address are left out;
+ *		false if there is no other, *unresolved is set to the last of them.  The arrays live until the next call.
  */
 extern bool conninfo_start_values(const Conninfo *conninfo,
 								  const Addresses *addresses,

@@ -432,19 +432,32 @@ follow_handover(Keeper *keeper, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
+/*
+ * The steward stamps as often as the ttl asks for, and learns of another ttl
+ * from us: until its first stamp after a change the longer time holds.
+ */
 static ClockTime
-health_timeout(const Keeper *keeper)
+health_timeout(Keeper *keeper, ClockTime stamp, ClockTime now)
 {
-	return clock_ms(setting_health_timeout > 0 ? setting_health_timeout :
-					keeper->lease.ttl_ms);
+	ClockTime	timeout = clock_ms(setting_health_timeout > 0 ?
+								   setting_health_timeout :
+								   keeper->lease.ttl_ms);
+
+	if (timeout != keeper->health_timeout)
+	{
+		keeper->health_grace = clock_max(timeout, keeper->health_timeout);
+		keeper->health_timeout = timeout;
+		keeper->health_changed_at = now;
+	}
+	return stamp < keeper->health_changed_at ? keeper->health_grace : timeout;
 }
 
 static bool
-is_healthy(const Keeper *keeper, ClockTime now)
+is_healthy(Keeper *keeper, ClockTime now)
 {
 	ClockTime	stamp = (ClockTime) pg_atomic_read_u64(&leasehold_shared->healthy_at);
 
-	return stamp != 0 && now - stamp < health_timeout(keeper);
+	return stamp != 0 && now - stamp < health_timeout(keeper, stamp, now);
 }
 
 static void
@@ -545,9 +558,13 @@ next_wakeup(Keeper *keeper, ClockTime now)
 	if (keeper->lease.phase == LEASE_DRAINING)
 		at = clock_min(at, now + CLOCK_MS);
 	if (keeper->lease.phase == LEASE_HOLDER)
-		at = clock_min(at, clock_max(now + CLOCK_MS,
-									 (ClockTime) pg_atomic_read_u64(&leasehold_shared->healthy_at) +
-									 health_timeout(keeper)));
+	{
+		ClockTime	stamp = (ClockTime)
+			pg_atomic_read_u64(&leasehold_shared->healthy_at);
+
+		at = clock_min(at, clock_max(now + CLOCK_MS, stamp +
+									 health_timeout(keeper, stamp, now)));
+	}
 	if (keeper->ending)
 		at = clock_min(at, keeper->end_at);
 	return at;

@@ -110,6 +110,11 @@ typedef struct Keeper
 	bool		ending;			/* SIGTERM, or orphaned */
 	ClockTime	end_at;
 
+	/* health */
+	ClockTime	health_timeout;
+	ClockTime	health_grace;	/* holds until the first stamp after ... */
+	ClockTime	health_changed_at;	/* ... the timeout changed */
+
 	/* what is known of the others */
 	Candidate  *candidate;		/* [setting_peers_max] */
 	int			ncandidates;

@@ -357,7 +357,7 @@ publish_status(Keeper *keeper, ClockTime now)
 	bool		changed;
 
 	fill_status(keeper, new, now);
-	changed = new->state != old->state || new->epoch != old->epoch ||
+	changed = new->state != old->state || new->ttl_ms != old->ttl_ms || new->epoch != old->epoch ||
 		strcmp(new->holder, old->holder) != 0 ||
 		strcmp(new->reason, old->reason) != 0;
 	if (changed || old->published_at == 0 ||
