@@ -398,6 +398,39 @@ require_reach(const Change *change)
 			 errhint("A list that shares no majority with the last one needs the last one's members: name them in leasehold.store as well.")));
 }
 
+/*
+ * A paused holder writes without a deadline, and stops only when it is asked to
+ * at rows that it still holds.  If the change took those from it, nobody could
+ * ask.  So a pause has to end first.
+ */
+static void
+refuse_paused(const Change *change)
+{
+	StoreGroup *group = change->group;
+
+	if (count_flags(group, change->old, change->committed) > 0)
+		return;					/* begun already: move_lease() looks closer */
+	(void) group_send(group, filter_old_uncommitted, store_rows_sql, 0, NULL);
+	for (int i = 0; i < group->n; i++)
+	{
+		PGresult   *result = group->member[i].result;
+
+		for (int r = 0; result != NULL && r < PQntuples(result); r++)
+		{
+			RelistRow	row;
+
+			relist_read_row(result, r, &row);
+			if (!truth(&row, ROW_DROPPED) &&
+				(truth(&row, ROW_FROZEN) || truth(&row, ROW_PAUSE_WANTED)))
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						 errmsg("lease \"%s\" is paused", row.value[ROW_NAME]),
+						 errdetail("The list of members cannot be changed during a pause."),
+						 errhint("leasehold.resume() ends the pause.")));
+		}
+	}
+}
+
 /* Step 1: members that only the next list has; each from what it has now. */
 static void
 commit_new(Change *change)
@@ -498,6 +531,11 @@ move_lease(Change *change, const char *name)
 	if (n == 0)
 		return;
 	relist_merge(row, n, group_majority(group), &merged);
+	/* a pause that came in between, and that no majority confirms */
+	if (truth(&merged, ROW_FROZEN) &&
+		count_agreeing(row, n, best_row(row, n)) < group_majority(group))
+		stopped(change, "agree on a lease that is paused",
+				count_agreeing(row, n, best_row(row, n)), group_majority(group));
 	for (int c = 0; c < ROW_COUNT; c++)
 		values[c] = merged.value[c];
 	values[ROW_COUNT] = generation;
@@ -559,6 +597,7 @@ relist_change(StoreGroup *group, const Roster *next)
 	changing = &change;
 	survey_change(&change);
 	require_reach(&change);
+	refuse_paused(&change);
 	commit_new(&change);
 	move_nodes(&change);
 	/* from here until it is settled nobody can renew: no dawdling */

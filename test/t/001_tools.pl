@@ -68,6 +68,12 @@ sub verdict { return LeaseholdTest::judge_logs(@_); }
 	is($v->{ok}, 0, 'one late acknowledgement is found');
 	is($v->{late}, 1, 'and counted');
 	is($v->{late_sent}, 0, 'its request was sent before the takeover');
+	is(verdict([ write_log('1 2 a 0 1 - ack', '40 70 a 0 2 - ack 9000000'), $b ])->{late},
+		1, 'a reader who waited 9 ms for a processor does not excuse 10');
+	is(verdict([ write_log('1 2 a 0 1 - ack', '40 70 a 0 2 - ack 11000000'), $b ])->{late},
+		0, 'one who waited 11 ms does');
+	is(verdict([ write_log('1 2 a 0 1 - ack', '61 70 a 0 2 - ack 11000000'), $b ])->{late},
+		1, 'unless the request itself was sent after the takeover');
 	is(verdict([ $a, $b ], '--slack=15')->{late}, 0, 'slack forgives it');
 	is(verdict([ $a, $b ], '--slack=5')->{late}, 1, 'a smaller slack does not');
 }

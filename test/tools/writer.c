@@ -5,12 +5,15 @@
  * Each of its connections inserts rows (client, seq) one after the other, and
  * finds its way back after every failure.  For each row it writes one line:
  *
- *		t_send t_ack node client seq epoch outcome
+ *		t_send t_ack node client seq epoch outcome waited
  *
  * Times are nanoseconds on the clock that leases are judged by, so that the
  * logs of several writers on one machine can be laid side by side.  t_ack is
  * taken when the end of the answer (ReadyForQuery) was read; "node" says who
- * answered, "epoch" under which epoch ("-": not asked for).  Outcomes:
+ * answered, "epoch" under which epoch ("-": not asked for).  "waited" is how much
+ * of the time before t_ack the reading thread was ready to run and had no
+ * processor, as the kernel counts it: the answer may have been here so much
+ * earlier, not more.  Outcomes:
  *
  *		ack				success, the server is ready again
  *		tag				the command was reported done, and then the connection
@@ -28,6 +31,7 @@
  * waits to be read.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <poll.h>
 #include <pthread.h>
@@ -113,14 +117,45 @@ stopping(void)
 	return stop || clock_now() >= stop_at;
 }
 
-static void
-note(Client *client, ClockTime sent, ClockTime answered, long seq,
-	 const char *epoch, const char *outcome)
+/*
+ * run_delay
+ *		How long this thread has waited for a processor since it began, in
+ *		nanoseconds; 0 where the kernel does not tell.
+ */
+static long long
+run_delay(void)
 {
+	static __thread int fd = -2;
+	char		text[128];
+	long long	ran;
+	long long	waited;
+	ssize_t		n;
+
+	if (fd == -2)
+		fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || (n = pread(fd, text, sizeof(text) - 1, 0)) <= 0)
+		return 0;
+	text[n] = '\0';
+	return sscanf(text, "%lld %lld", &ran, &waited) == 2 ? waited : 0;
+}
+
+/* run_delay() before this thread last waited for its socket */
+static __thread long long delay_before;
+
+/*
+ * One line of the log.  Called when the answer was read: "now" is t_ack.
+ */
+static void
+note(Client *client, ClockTime sent, long seq, const char *epoch,
+	 const char *outcome)
+{
+	ClockTime	now = clock_now();
+	long long	waited = run_delay() - delay_before;
+
 	pthread_mutex_lock(&out_lock);
-	fprintf(out, "%lld %lld %s %d %ld %s %s\n", (long long) sent,
-			(long long) answered, client->node[0] ? client->node : "-",
-			client->number, seq, epoch && *epoch ? epoch : "-", outcome);
+	fprintf(out, "%lld %lld %s %d %ld %s %s %lld\n", (long long) sent,
+			(long long) now, client->node[0] ? client->node : "-",
+			client->number, seq, epoch && *epoch ? epoch : "-", outcome, waited);
 	pthread_mutex_unlock(&out_lock);
 }
 
@@ -149,6 +184,7 @@ wait_socket(PGconn *conn, short events, ClockTime until)
 			return false;
 		if (ms < 0 || ms > 50)
 			ms = 50;
+		delay_before = run_delay();
 		rc = poll(&fd, 1, (int) ms);
 		if (rc > 0)
 			return true;
@@ -546,7 +582,7 @@ write_row(Client *client)
 			/* nothing was promised before COMMIT was sent */
 			if (strcmp(outcome, "tag") == 0)
 				strcpy(outcome, "lost");
-			note(client, sent, clock_now(), seq, epoch, outcome);
+			note(client, sent, seq, epoch, outcome);
 			if (!client->give_up)
 				exchange(client, "ROLLBACK", 0, reply_deadline(), epoch, outcome);
 			return false;
@@ -555,7 +591,7 @@ write_row(Client *client)
 	else
 		good = exchange(client, opt.mode == MODE_SIMPLE ? insert_text(false, client, seq) : NULL,
 						seq, until, epoch, outcome);
-	note(client, sent, clock_now(), seq, epoch, outcome);
+	note(client, sent, seq, epoch, outcome);
 	return good;
 }
 
@@ -617,8 +653,8 @@ write_pipeline(Client *client)
 		{
 			if (row[first].tag)
 				strcpy(row[first].outcome, "ack");
-			note(client, row[first].sent, clock_now(), row[first].seq,
-				 row[first].epoch, row[first].outcome);
+			note(client, row[first].sent, row[first].seq, row[first].epoch,
+				 row[first].outcome);
 			first = (first + 1) % MAX_DEPTH;
 			pending--;
 			if (opt.rate > 0)
@@ -646,7 +682,7 @@ write_pipeline(Client *client)
 	client->give_up = true;
 	for (; pending > 0; pending--)
 	{
-		note(client, row[first].sent, clock_now(), row[first].seq, row[first].epoch,
+		note(client, row[first].sent, row[first].seq, row[first].epoch,
 			 row[first].tag ? "tag" : row[first].outcome);
 		first = (first + 1) % MAX_DEPTH;
 	}
