@@ -29,6 +29,7 @@
 
 #define LAST_WORDS_MAX	(2 * CLOCK_S)	/* after the postmaster's death */
 #define DRAIN_MAX		(2 * CLOCK_S)
+#define RENAME_GRACE	CLOCK_S
 
 ClockTime
 keeper_request_timeout(const Keeper *keeper)
@@ -214,10 +215,22 @@ reload(Keeper *keeper, ClockTime now)
 		take_store(keeper, now);
 }
 
+/*
+ * The settings name another lease.  A configuration file that was read while
+ * it was being written may seem to name none for a moment: that must not cost
+ * the lease.
+ */
 static void
 follow_lease_name(Keeper *keeper, ClockTime now)
 {
 	if (strcmp(keeper->name, settings_lease()) == 0)
+	{
+		keeper->renamed_since = 0;
+		return;
+	}
+	if (keeper->renamed_since == 0)
+		keeper->renamed_since = now;
+	if (keeper->name[0] != '\0' && now < keeper->renamed_since + RENAME_GRACE)
 		return;
 	if (keeper->lease.phase == LEASE_HOLDER)
 		begin_drain(keeper, DRAIN_RENAMED, "", DRAIN_MAX, now);

@@ -96,6 +96,7 @@ typedef struct Keeper
 	int			renew_ms;
 	int			look_ms;
 	char		settings_fault[256];
+	ClockTime	renamed_since;	/* the settings name another lease; or 0 */
 
 	/* requests */
 	uint64		box_served;
