@@ -268,6 +268,12 @@ check_prepared_epoch(const char *gid, uint64 held)
 	if (prepared == held ||
 		pg_atomic_read_u32(&fence_shared->physical) != 0)
 		return;
+	/* in the server's own words; what is prepared from here on is too late */
+	if (prepared == 0 && !fence_prepared_exists(gid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("prepared transaction with identifier \"%s\" does not exist",
+						gid)));
 	fence_refuse_prepared(gid, prepared, held);
 }
 

@@ -15,10 +15,13 @@
 
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
+#include "utils/builtins.h"
 
 #include "fence_prepared.h"
 
@@ -129,6 +132,22 @@ fence_prepared_epoch(const char *gid)
 	epoch = entry ? entry->epoch : 0;
 	LWLockRelease(lock);
 	return epoch;
+}
+
+bool
+fence_prepared_exists(const char *gid)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(gid);
+	bool		exists;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		return true;
+	exists = SPI_execute_with_args("SELECT 1 FROM pg_catalog.pg_prepared_xact() WHERE gid = $1",
+								   1, &type, &value, NULL, false,
+								   1) != SPI_OK_SELECT || SPI_processed > 0;
+	SPI_finish();
+	return exists;
 }
 
 void

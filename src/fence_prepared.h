@@ -2,7 +2,8 @@
  * fence_prepared.h
  *		Under which epoch each prepared transaction was prepared.
  *
- * Layer 2.  Shared memory only; that is enough, see fence_prepared.c.
+ * Layer 2.  The epochs are in shared memory only; that is enough, see
+ * fence_prepared.c.
  */
 #ifndef LEASEHOLD_FENCE_PREPARED_H
 #define LEASEHOLD_FENCE_PREPARED_H
@@ -17,6 +18,9 @@ extern void fence_prepared_remember(const char *gid, uint64 epoch);
 
 /* The epoch, or 0 if it was prepared by another run of the server. */
 extern uint64 fence_prepared_epoch(const char *gid);
+
+/* Does such a prepared transaction exist?  Asks the server, by SQL. */
+extern bool fence_prepared_exists(const char *gid);
 
 /* It was committed or rolled back. */
 extern void fence_prepared_forget(const char *gid);

@@ -27,6 +27,7 @@ typedef enum MemberTask
 	TASK_LEASE,					/* a LeaseRequest */
 	TASK_BEAT,
 	TASK_JOIN,
+	TASK_SETTLE,
 	TASK_NODES,
 	TASK_LEASES,
 	TASK_HISTORY,
@@ -50,6 +51,7 @@ typedef struct KeeperMember
 	bool		head_known;
 	RosterStanding standing;
 	NameWatch	name;			/* R8: our own node row there */
+	ClockTime	settle_at;		/* when to tell it again that its list is settled */
 	ClockTime	beat_at;		/* when the last heartbeat was sent */
 	bool		notify_due;
 	bool		answer_due;

@@ -312,6 +312,8 @@ got_lease_answer(Keeper *keeper, int i, const PGresult *result, ClockTime now)
 		strlcpy(keeper->kind, answer.lease.kind, sizeof(keeper->kind));
 		strlcpy(keeper->scope, answer.lease.scope, sizeof(keeper->scope));
 	}
+	/* what the row says counts as what the member is now */
+	members_judge(keeper);
 	if (op == LEASE_OP_LOOK)
 		remembers = lease_saw(&keeper->lease, i, &answer.lease.row, now);
 	else
@@ -331,7 +333,6 @@ got_lease_answer(Keeper *keeper, int i, const PGresult *result, ClockTime now)
 	}
 	if (op == LEASE_OP_RELEASE && answer.effective)
 		member->notify_due = member->server.notifies;
-	members_judge(keeper);
 }
 
 static void
@@ -406,6 +407,9 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 									strtoull(PQgetvalue(result, 0, 0), NULL, 10),
 									strtoll(PQgetvalue(result, 0, 1), NULL, 10),
 									now);
+			break;
+		case TASK_SETTLE:
+			keeper->lease.member[i].look_now = true;
 			break;
 		case TASK_NODES:
 			publish_nodes(keeper, result, now);
@@ -567,6 +571,9 @@ next_chore(const Keeper *keeper, int i, ClockTime now)
 
 	if (member->notify_due)
 		return TASK_NOTIFY;
+	if (!keeper->orphaned && member->standing == ROSTER_NOT_SETTLED &&
+		now >= member->settle_at)
+		return TASK_SETTLE;
 	if (keeper->orphaned || member->standing != ROSTER_COUNTED)
 		return TASK_NONE;
 	if (member->answer_due)
@@ -611,6 +618,10 @@ send_chore(Keeper *keeper, int i, MemberTask task, ClockTime now,
 			member->answer_due = false;
 			return store_send_answer(link, keeper->name, keeper->handled_seq,
 									 keeper->answer, deadline);
+		case TASK_SETTLE:
+			member->settle_at = now + CLOCK_S;
+			return store_send_settle(link, keeper->roster.generation,
+									 member->head.members, deadline);
 		case TASK_JOIN:
 			return store_send_join(link, &keeper->self,
 								   member->name.incarnation, member->name.beat,

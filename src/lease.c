@@ -185,7 +185,8 @@ take_row(LeaseState *lease, LeaseMember *member, const LeaseRow *row,
 	member->seen = true;
 	member->seen_at = now;
 	note_epoch(lease, row->epoch);
-	if (row->version > lease->version)
+	/* a member of another list may be in the middle of a change (R10) */
+	if (rule_counts(member) && row->version > lease->version)
 		lease->version = row->version;
 	/* whatever we hold there, we do not hold it any more */
 	if (!rule_row_is_current(lease, row))

@@ -82,6 +82,18 @@ find_id(const Roster *roster, const char *store_id)
 	return NULL;
 }
 
+/* Two changes at once may have given two lists the same generation. */
+static bool
+same_list(const Roster *a, const Roster *b)
+{
+	if (a->generation != b->generation || a->n != b->n)
+		return false;
+	for (int i = 0; i < a->n; i++)
+		if (!roster_same_id(&a->id[i], &b->id[i]))
+			return false;
+	return true;
+}
+
 /* How many members of the list say that exactly this list is settled? */
 static int
 count_settled(const Roster *roster, const RosterReport *report, int n)
@@ -92,7 +104,7 @@ count_settled(const Roster *roster, const RosterReport *report, int n)
 		for (int j = 0; j < n; j++)
 			if (report[j].known && report[j].settled &&
 				roster_same_id(&report[j].id, &roster->id[i]) &&
-				report[j].roster.generation == roster->generation &&
+				same_list(&report[j].roster, roster) &&
 				strcmp(report[j].roster.lineage, roster->lineage) == 0)
 			{
 				settled++;
@@ -145,8 +157,10 @@ roster_standing(const Roster *roster, const RosterReport *report, int i)
 		return ROSTER_NOT_LISTED;
 	if (!roster_same_id(listed, &mine->id))
 		return ROSTER_OTHER_SYSTEM;
-	if (mine->roster.generation != roster->generation)
+	if (!same_list(&mine->roster, roster))
 		return ROSTER_OLD_GENERATION;
+	if (!mine->settled)
+		return ROSTER_NOT_SETTLED;
 	for (int j = 0; j < i; j++)
 		if (report[j].known && roster_same_id(&report[j].id, &mine->id))
 			return ROSTER_DOUBLE;
@@ -172,6 +186,8 @@ roster_standing_text(RosterStanding standing)
 			return "another server, or another timeline, than the list says";
 		case ROSTER_OLD_GENERATION:
 			return "another generation of the list of members";
+		case ROSTER_NOT_SETTLED:
+			return "about to take over the list of members";
 		case ROSTER_DOUBLE:
 			return "the same member as one named before it";
 	}

@@ -58,6 +58,7 @@ typedef enum RosterStanding
 	ROSTER_OTHER_LINEAGE,		/* it belongs to another store altogether */
 	ROSTER_OTHER_SYSTEM,		/* same store, another server or timeline */
 	ROSTER_OLD_GENERATION,		/* it has an older list, or a newer unsettled */
+	ROSTER_NOT_SETTLED,			/* it has the list, but copies may still come */
 	ROSTER_DOUBLE				/* another address leads to the same member */
 } RosterStanding;
 

@@ -316,6 +316,7 @@ member_remedy(const Check *check, int i)
 			return "Remove one of the two addresses from leasehold.store.";
 		case ROSTER_NOT_LISTED:
 		case ROSTER_OLD_GENERATION:
+		case ROSTER_NOT_SETTLED:
 			return "leasehold.set_store() with all members brings the list up to date.";
 		case ROSTER_COUNTED:
 		case ROSTER_NOT_ASKED:

@@ -324,25 +324,45 @@ leasehold_rename_node(PG_FUNCTION_ARGS)
  * ------------------------------------------------------------------------
  */
 
-/* The node's own row, best effort: the node leaves whether or not it goes. */
+static bool
+is_listed(StoreGroup *group, const char *name)
+{
+	StoreNode  *node = palloc(sizeof(StoreNode) * setting_peers_max);
+	int			n = group_nodes(group, node, setting_peers_max);
+
+	for (int i = 0; i < n; i++)
+		if (strcmp(node[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * The node's own row, best effort: the node leaves whether or not it goes.  It
+ * is this run's, or that of the run before if this one was never governed.
+ */
 static void
 forget_self(const char *name)
 {
 	StoreGroup *group;
+	uint64		run[2] = {leasehold_shared->incarnation,
+	leasehold_shared->previous};
 	const char *values[2] = {name};
-	int			took;
 
 	if (setting_store == NULL || setting_store[0] == '\0')
 		return;
 	group = group_make("", clock_now() + clock_ms(5000));
 	group_add(group, setting_store, false);
 	group_open(group);
-	values[1] = psprintf(INT64_FORMAT, (int64) leasehold_shared->incarnation);
-	took = group_send(group, group_connected, store_drop_node_sql, 2, values);
-	if (took == 0 && group_faults(group)[0] != '\0')
+	for (int i = 0; i < lengthof(run); i++)
+	{
+		values[1] = psprintf(INT64_FORMAT, (int64) run[i]);
+		if (run[i] != 0)
+			group_send(group, group_connected, store_drop_node_sql, 2, values);
+	}
+	if (group_faults(group)[0] != '\0' || is_listed(group, name))
 		ereport(WARNING,
-				(errmsg("the store still lists node \"%s\"", name),
-				 errdetail("%s", group_faults(group)),
+				(errmsg("the store may still list node \"%s\"", name),
+				 group_faults(group)[0] ? errdetail("%s", group_faults(group)) : 0,
 				 errhint("leasehold.drop_node() on another node removes it.")));
 	group_close(group);
 }

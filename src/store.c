@@ -63,7 +63,7 @@ static const char look_sql[] =
 /* The store row first: its list must not change under an acquire (R10). */
 static const char acquire_sql[] =
 "WITH c AS (UPDATE leasehold_store.store SET changes = changes + 1"
-" WHERE id = 1 AND generation = $1 RETURNING id),"
+" WHERE id = 1 AND generation = $1 AND settled RETURNING id),"
 " a AS (UPDATE leasehold_store.lease SET holder = $2, incarnation = $3,"
 " epoch = $4, version = $5, nonce = $6, ttl_ms = $7, frozen = $8,"
 " reserved_for = '', handover_to = '', answer = ''"
@@ -86,7 +86,7 @@ static const char renew_sql[] =
 " ttl_ms = $5, frozen = $6, holder_lsn = $9, timeline = $10"
 " WHERE name = $7 AND holder = $1 AND incarnation = $2 AND epoch = $12"
 " AND version < $3 AND EXISTS (SELECT 1 FROM leasehold_store.store"
-" WHERE id = 1 AND generation = $13)"
+" WHERE id = 1 AND generation = $13 AND settled)"
 " RETURNING " LEASE_COLUMNS("lease") ")"
 " SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("r") ", b.incarnation, b.beat"
 " FROM leasehold_store.store s LEFT JOIN r ON true LEFT JOIN b ON true"
@@ -352,6 +352,17 @@ bool
 store_send_notify(Link *link, ClockTime deadline)
 {
 	return link_send(link, notify_sql, 0, NULL, deadline);
+}
+
+bool
+store_send_settle(Link *link, int64 generation, const char *members,
+				  ClockTime deadline)
+{
+	Params		params = {0};
+
+	add_int(&params, generation);
+	add_text(&params, members);
+	return send_params(link, store_settle_sql, &params, deadline);
 }
 
 bool

@@ -119,6 +119,9 @@ extern bool store_send_nodes(Link *link, ClockTime deadline);
 extern bool store_send_leases(Link *link, ClockTime deadline);
 extern bool store_send_history(Link *link, int limit, ClockTime deadline);
 extern bool store_send_notify(Link *link, ClockTime deadline);
+/* Tell a member that the list which it has is settled at a majority (R10). */
+extern bool store_send_settle(Link *link, int64 generation,
+							  const char *members, ClockTime deadline);
 /* Refuse a hand-over request: clear it and say why. */
 extern bool store_send_answer(Link *link, const char *lease,
 							  int64 request_seq, const char *answer,

@@ -126,8 +126,14 @@ const char store_names_sql[] =
 const char store_rows_sql[] =
 "SELECT " ROW_COLUMNS("") " FROM leasehold_store.lease ORDER BY name";
 
+/*
+ * Under the lock of the store row: a copy that is late finds the list settled,
+ * and what has been written since stays.
+ */
 const char store_copy_sql[] =
-"INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
+"WITH c AS (UPDATE leasehold_store.store SET changes = changes + 1"
+" WHERE id = 1 AND generation = $22 AND NOT settled RETURNING id)"
+" INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
 " SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS bigint),"
 " CAST($4 AS bigint), CAST($5 AS bigint), CAST($6 AS bigint),"
 " CAST($7 AS integer), CAST($8 AS boolean), CAST($9 AS text),"
@@ -135,8 +141,7 @@ const char store_copy_sql[] =
 " CAST($13 AS text), CAST($14 AS text), CAST($15 AS text), CAST($16 AS text),"
 " CAST($17 AS text), CAST($18 AS integer), CAST($19 AS text),"
 " CAST($20 AS text), CAST($21 AS boolean)"
-" FROM leasehold_store.store s WHERE s.id = 1 AND s.generation = $22"
-" AND NOT s.settled"
+" FROM c"
 " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder,"
 " incarnation = excluded.incarnation, epoch = excluded.epoch,"
 " version = excluded.version, nonce = excluded.nonce,"

@@ -180,7 +180,7 @@ stall_commit(XactEvent event, void *arg)
 		return;
 	if (commits_to_pass < 0 || commits_to_pass-- > 0)
 		return;
-	elog(LOG, "stalled after a commit");
+	ereport(LOG_SERVER_ONLY, (errmsg("stalled after a commit")));
 	while (shared_lease_epoch(&fence_shared->instance) != 0)
 		pg_usleep(1000);
 }

@@ -62,7 +62,10 @@ sub build_module
 sub new
 {
 	my ($class, $name, %options) = @_;
+	# a library in a folder of its own is found by the workers by its name
 	my $library = $ENV{LEASEHOLD_LIBRARY} || 'leasehold';
+	my ($folder, $file) = $library =~ m{^(.*)/([^/]+?)(?:\.so)?$};
+	$library = $file if defined $file;
 	my $node    = PostgreSQL::Test::Cluster->new($name);
 	$node->init(@{ $options{init} || [] });
 	$node->append_conf('postgresql.conf', <<CONF);
@@ -72,6 +75,8 @@ leasehold.on_expiry = 'none'
 max_prepared_transactions = 10
 log_line_prefix = '%m [%p] %a '
 CONF
+	$node->append_conf('postgresql.conf', "dynamic_library_path = '$folder:\$libdir'")
+	  if defined $folder;
 	$node->append_conf('postgresql.conf', $options{conf}) if $options{conf};
 	my $self = bless { node => $node }, $class;
 	$self->start;

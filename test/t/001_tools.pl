@@ -72,6 +72,8 @@ sub verdict { return LeaseholdTest::judge_logs(@_); }
 		1, 'a reader who waited 9 ms for a processor does not excuse 10');
 	is(verdict([ write_log('1 2 a 0 1 - ack', '40 70 a 0 2 - ack 11000000'), $b ])->{late},
 		0, 'one who waited 11 ms does');
+	is(@{ verdict([ write_log('1 2 a 0 1 - ack', '40 70 a 0 2 - ack 11000000'), $b ])->{takeovers} },
+		1, 'and does not count as a turn of its own');
 	is(verdict([ write_log('1 2 a 0 1 - ack', '61 70 a 0 2 - ack 11000000'), $b ])->{late},
 		1, 'unless the request itself was sent after the takeover');
 	is(verdict([ $a, $b ], '--slack=15')->{late}, 0, 'slack forgives it');

@@ -91,8 +91,9 @@ stalled('a pipeline whose output fills the buffer', run => sub {
 	push @messages, $session->extended(q{SELECT repeat('x', 3000)}) foreach 1 .. 20;
 	$session->send(@messages, S => '');
 });
-# the line in the log must not take the success with it
-stalled('a client that asked for the messages of the log', before => ['SET client_min_messages = log'],
+# the line in the log must not take the success with it ("1 2": it was parsed
+# and bound, which went out with the line that log_statement writes)
+stalled('a client that asked for the messages of the log', told => '1 2 EOF', before => ['SET client_min_messages = log'],
 	run => sub { $_[0]->send($_[0]->extended("INSERT INTO t VALUES ($_[1])"), S => '') });
 stalled('asynchronous commit', before => ['SET synchronous_commit = off'],
 	run => sub { $_[0]->send(Q => "INSERT INTO t VALUES ($_[1])\0") });

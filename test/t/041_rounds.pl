@@ -30,8 +30,9 @@ note "LEASEHOLD_SEED=$seed";
 my $slack = 100;
 
 my $group = LeaseholdTest->new(ttl => $ttl * 1000 . 'ms',
-	# a session that is stopped must be stopped by the fence, not by its end
-	conf => "leasehold.on_expiry = none");
+	# A session that is stopped must be stopped by the fence, not by its end; and
+	# it shall spend its time in commits, so that it is often stopped in one.
+	conf => "leasehold.on_expiry = none\nfsync = on\ncommit_delay = 5000\ncommit_siblings = 1");
 my ($a, $b) = $group->nodes;
 my @writers;
 foreach my $node ($a, $b)

@@ -94,16 +94,25 @@ foreach my $cut (@cuts)
 # Answers come late, by nearly as much as the keeper waits for them, and then no
 # request arrives any more.  What was promised counts from when it was asked for,
 # not from when the answer came: the other node has counted, too.
-foreach my $late (200, 250)
 {
 	my $since = clock_now();
+	my ($late, $old) = (850);
 
-	proxy_of($_)->do("delay 0 $late") foreach $a, $b;
-	outlast($since);
-	my $old = $group->wait_holder;
+	# a longer ttl, so that the difference is long
+	$a->safe_psql('postgres', q{SELECT leasehold.alter_lease('main', '3s')});
+	wait_until('the ttl is another one', sub { $group->wait_holder->status->{ttl} eq '00:00:03' });
+	wait_until(
+		'the holder holds on to it for a while though answers come late',
+		sub {
+			$old = $group->wait_holder;
+			proxy_of(other($old))->do('pass');
+			proxy_of($old)->do("delay 0 $late");
+			my $delayed = clock_now();
+			wait_until('some renewals', sub { clock_now() > $delayed + 4e9 });
+			$old->holds;
+		});
 	my $new = other($old);
 	writer_of($old)->wait_acks(20);
-	proxy_of($new)->do('pass');
 	proxy_of($old)->do('hang to');
 	writer_of($new)->wait_acks(20);
 	my $taken = clock_now();
@@ -112,6 +121,8 @@ foreach my $late (200, 250)
 	is("$v->{late} $v->{conflicts}", '0 0', "answers $late ms late, then none: none late");
 	proxy_of($old)->do('pass');
 	$old->wait_state('follower');
+	$a->safe_psql('postgres', q{SELECT leasehold.alter_lease('main', '1s')});
+	wait_until('the ttl is the old one', sub { $group->wait_holder->status->{ttl} eq '00:00:01' });
 }
 
 # Connections that break once, and can be made again, cost nothing.

@@ -145,7 +145,7 @@ foreach my $wrong (
 	pass("$what: with the right address it takes part again");
 }
 # what cannot even be read is not taken
-foreach my $bad ('host=x password=secret', 'host==', 'nonsense')
+foreach my $bad ('host=x password=secret', 'port=1 nonsense=2', 'nonsense')
 {
 	$offset = $a->log_offset;
 	$a->append_conf('postgresql.conf', "leasehold.store = '$bad'");
