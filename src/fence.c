@@ -37,6 +37,7 @@
 FenceProcess fence_process = FENCE_PROCESS_UNKNOWN;
 FenceTransaction fence_transaction;
 FenceScope	fence_scope = FENCE_SCOPE_ORDINARY;
+TimestampTz fence_looked_at = 0;
 bool		fence_exempt_process = false;
 
 static FenceBackend *my_backend = NULL;
@@ -147,6 +148,7 @@ force_read_only(void)
 void
 fence_before_read(void)
 {
+	fence_looked_at = GetCurrentStatementStartTimestamp();
 	if (note_epoch() == 0)
 		force_read_only();
 }
@@ -196,8 +198,14 @@ before_store(void)
 FenceScope
 fence_before_query(const PlannedStmt *stmt)
 {
-	FenceWrite	what = fence_plan_only_reads(stmt) ? FENCE_READS :
-		fence_classify_plan(stmt);
+	FenceWrite	what;
+
+	if (likely(fence_plan_surely_writes(stmt)))
+		what = FENCE_WRITES;
+	else if (fence_plan_only_reads(stmt))
+		what = FENCE_READS;
+	else
+		what = fence_classify_plan(stmt);
 
 	if (likely(what == FENCE_WRITES))
 		before_write(NULL, stmt);
@@ -303,7 +311,8 @@ before_finish(const TransactionStmt *stmt, const PlannedStmt *pstmt)
 	if (commit)
 		check_prepared_epoch(stmt->gid, fence_transaction.epoch);
 	fence_transaction.finished = true;
-	fence_reply_shut_gate(fence_transaction.epoch);
+	if (setting_fence == FENCE_ENFORCE)
+		fence_reply_shut_gate(fence_transaction.epoch);
 }
 
 void
@@ -488,7 +497,7 @@ fence_after_commit(bool prepared)
 {
 	if (fence_transaction.wrote)
 	{
-		bool		open = fence_reply_open_gate();
+		bool		open = fence_reply_answer();
 
 		if (unlikely(prepared && preparing_gid[0] != '\0'))
 		{

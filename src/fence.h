@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "nodes/plannodes.h"
 
 #include "fence_signal.h"
@@ -70,6 +71,7 @@ typedef struct FenceSaved
 extern FenceProcess fence_process;
 extern FenceTransaction fence_transaction;
 extern FenceScope fence_scope;
+extern TimestampTz fence_looked_at; /* the last statement that read the clock */
 
 /* Set by the project's own workers: nothing that this process does is fenced. */
 extern PGDLLEXPORT bool fence_exempt_process;
@@ -124,20 +126,33 @@ fence_settled(void)
  *		The short way to be so, for the first statement of a transaction that
  *		only reads, on a node that holds its lease: note the epoch.  False if
  *		there is more to be done.
+ *
+ * To note an epoch needs no clock: should its deadline have passed unnoticed,
+ * the first write finds out.  But a session that only reads is to learn from
+ * the signal that the node is fenced, even when nobody is left to close the
+ * fence; for that it is soon enough to look at the clock now and then.
  */
+#define FENCE_LOOK_AGAIN 10000	/* microseconds between statements' starts */
+
 static inline bool
 fence_settle(void)
 {
-	uint64		held;
+	FenceLease *lease = &fence_shared->instance;
+	TimestampTz started = GetCurrentStatementStartTimestamp();
+	uint64		epoch;
 
-	if (fence_transaction.seen || fence_signal_last != 0 || !fence_governs())
+	if (fence_transaction.seen || fence_signal_last != 0 ||
+		fence_process != FENCE_PROCESS_FENCED || fence_exempt_process ||
+		setting_fence != FENCE_ENFORCE ||
+		pg_atomic_read_u32(&fence_shared->governed) == 0 ||
+		(uint64) (started - fence_looked_at) >= FENCE_LOOK_AGAIN ||
+		pg_atomic_read_u64(&lease->deadline) == 0)
 		return false;
-	held = shared_lease_epoch(&fence_shared->instance);
-	if (held == 0)
-		return false;
-	fence_transaction.epoch = held;
+	pg_read_barrier();
+	epoch = pg_atomic_read_u64(&lease->epoch);
+	fence_transaction.epoch = epoch;
 	fence_transaction.seen = true;
-	return true;
+	return epoch != 0;
 }
 
 /* ---- before a statement ---- */

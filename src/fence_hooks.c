@@ -293,7 +293,8 @@ end_of_transaction(XactEvent event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if (fence_governs())
+			if (fence_transaction.wrote ? setting_fence != FENCE_OFF :
+				fence_governs())
 				fence_before_commit();
 			break;
 		case XACT_EVENT_COMMIT:

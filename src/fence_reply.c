@@ -11,6 +11,9 @@
  * output is not merely switched off (CommandComplete is still put into the
  * buffer then, and a full buffer flushes itself): it goes nowhere.
  *
+ * After the commit the gate stays shut until the whole answer is on its way: a
+ * process can be stopped between the callback and the answer, too.
+ *
  * Called from fence.c.  Must never throw: it runs when a transaction is already
  * durable, where an error would take the whole server down.
  */
@@ -29,6 +32,8 @@
 static const PQcommMethods *open_methods = NULL;	/* NULL: the gate is open */
 static uint64 gate_epoch = 0;
 static bool silenced = false;
+static bool committed = false;	/* what passes now is the answer to a commit */
+static bool ready_passed = false;	/* ... and this was its end */
 
 /* ---- to nowhere ---- */
 
@@ -80,7 +85,20 @@ gate_passes(void)
 	if (shared_lease_epoch(&fence_shared->instance) == gate_epoch)
 		return true;
 	fence_reply_silence();
+	if (committed)
+	{
+		pg_atomic_fetch_add_u64(&fence_shared->withheld, 1);
+		fence_reply_end();
+	}
 	return false;
+}
+
+/* The answer is out: from here on whoever speaks is not held up. */
+static void
+open_after_answer(void)
+{
+	if (ready_passed)
+		(void) fence_reply_open_gate();
 }
 
 static void
@@ -92,7 +110,13 @@ gate_comm_reset(void)
 static int
 gate_flush(void)
 {
-	return gate_passes() ? open_methods->flush() : 0;
+	int			result;
+
+	if (!gate_passes())
+		return 0;
+	result = open_methods->flush();
+	open_after_answer();
+	return result;
 }
 
 static int
@@ -110,7 +134,11 @@ gate_is_send_pending(void)
 static int
 gate_putmessage(char msgtype, const char *s, size_t len)
 {
-	return gate_passes() ? open_methods->putmessage(msgtype, s, len) : 0;
+	if (!gate_passes())
+		return 0;
+	if (committed && msgtype == 'Z')
+		ready_passed = true;
+	return open_methods->putmessage(msgtype, s, len);
 }
 
 static void
@@ -132,9 +160,12 @@ static const PQcommMethods gate_methods = {
 void
 fence_reply_shut_gate(uint64 epoch)
 {
-	if (open_methods != NULL || silenced || whereToSendOutput != DestRemote)
+	if (silenced || whereToSendOutput != DestRemote)
 		return;
 	gate_epoch = epoch;
+	committed = ready_passed = false;
+	if (open_methods != NULL)
+		return;					/* a procedure's next transaction */
 	open_methods = PqCommMethods;
 	PqCommMethods = &gate_methods;
 }
@@ -149,6 +180,18 @@ fence_reply_open_gate(void)
 		PqCommMethods = open_methods;
 		open_methods = NULL;
 	}
+	committed = ready_passed = false;
+	return true;
+}
+
+bool
+fence_reply_answer(void)
+{
+	if (open_methods == NULL)
+		return !silenced;
+	if (!gate_passes())
+		return false;
+	committed = true;
 	return true;
 }
 

@@ -12,11 +12,18 @@
 
 /*
  * fence_reply_shut_gate
- *		From here on, and until fence_reply_open_gate(), nothing is sent to the
- *		client unless "epoch" is held at that moment; once it is not, nothing is
- *		sent any more at all.
+ *		From here on, and until the answer is out or the gate is opened, nothing
+ *		is sent to the client unless "epoch" is held at that moment; once it is
+ *		not, nothing is sent any more at all.
  */
 extern void fence_reply_shut_gate(uint64 epoch);
+
+/*
+ * fence_reply_answer
+ *		The commit is done: the gate opens by itself when its answer is out.
+ *		Returns false if something had to be held back before.
+ */
+extern bool fence_reply_answer(void);
 
 /* Returns false if something had to be held back meanwhile. */
 extern bool fence_reply_open_gate(void);

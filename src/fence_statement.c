@@ -129,16 +129,9 @@ fence_function_serves_store(Oid function)
  * ------------------------------------------------------------------------
  */
 
-/* What a table is does not change often: a small cache, by its OID. */
-#define CACHED_TABLES 64
+/* What a table is does not change often. */
+FenceTable	fence_tables[FENCE_TABLES];
 
-typedef struct CachedTable
-{
-	Oid			relid;
-	FenceWrite	what;
-} CachedTable;
-
-static CachedTable cached_tables[CACHED_TABLES];
 static bool caches_registered = false;
 static uint64 forgotten = 0;	/* counts the invalidations */
 static Oid	store_schema = InvalidOid;	/* valid with the following */
@@ -150,20 +143,20 @@ forget_table(Datum arg, Oid relid)
 	forgotten++;
 	if (OidIsValid(relid))
 	{
-		CachedTable *entry = &cached_tables[relid % CACHED_TABLES];
+		FenceTable *entry = &fence_tables[relid % FENCE_TABLES];
 
 		if (entry->relid == relid)
 			entry->relid = InvalidOid;
 	}
 	else
-		memset(cached_tables, 0, sizeof(cached_tables));
+		memset(fence_tables, 0, sizeof(fence_tables));
 }
 
 static void
 forget_schemas(Datum arg, int cacheid, uint32 hashvalue)
 {
 	forgotten++;
-	memset(cached_tables, 0, sizeof(cached_tables));
+	memset(fence_tables, 0, sizeof(fence_tables));
 	store_schema_known = false;
 }
 
@@ -215,7 +208,7 @@ look_up_table(Oid relid)
 static FenceWrite
 classify_table(Oid relid)
 {
-	CachedTable *entry = &cached_tables[relid % CACHED_TABLES];
+	FenceTable *entry = &fence_tables[relid % FENCE_TABLES];
 
 	if (likely(entry->relid == relid && OidIsValid(relid)))
 		return entry->what;

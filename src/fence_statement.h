@@ -9,7 +9,9 @@
 
 #include "postgres.h"
 
+#include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
+#include "parser/parsetree.h"
 
 /* From the harmless to the worst. */
 typedef enum FenceWrite
@@ -60,6 +62,36 @@ fence_plan_only_reads(const PlannedStmt *stmt)
 {
 	return stmt->commandType == CMD_SELECT &&
 		stmt->rowMarks == NIL && !stmt->hasModifyingCTE;
+}
+
+/*
+ * What tables are, by their OID: a small cache, kept by fence_statement.c.
+ */
+#define FENCE_TABLES 64
+
+typedef struct FenceTable
+{
+	Oid			relid;
+	FenceWrite	what;
+} FenceTable;
+
+extern FenceTable fence_tables[FENCE_TABLES];
+
+/*
+ * Does this plan surely change user data?  The next cheapest question: false
+ * means only that fence_classify_plan() has to find out.
+ */
+static inline bool
+fence_plan_surely_writes(const PlannedStmt *stmt)
+{
+	RangeTblEntry *table;
+	FenceTable *known;
+
+	if (stmt->resultRelations == NIL)
+		return false;
+	table = rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable);
+	known = &fence_tables[table->relid % FENCE_TABLES];
+	return known->relid == table->relid && known->what == FENCE_WRITES;
 }
 
 extern FenceWrite fence_classify_plan(const PlannedStmt *stmt);

@@ -578,7 +578,8 @@ next_chore(const Keeper *keeper, int i, ClockTime now)
 		return TASK_NONE;
 	if (member->answer_due)
 		return TASK_ANSWER;
-	if (keeper->name[0] != '\0' && !keeper->ending &&
+	if (keeper->name[0] != '\0' && keeper->renamed_since == 0 &&
+		strcmp(keeper->name, settings_lease()) == 0 && !keeper->ending &&
 		keeper->persisted.incarnation == keeper->lease.incarnation)
 	{
 		if (joins(keeper, member, now))

@@ -150,6 +150,11 @@ Is there a postmaster that is neither dead nor stopped?
 leasehold.holds() as 1 or 0, leasehold.epoch() or undef, and the row of
 leasehold.status as a hash.
 
+=item $node->ask($sql)
+
+The answer; asks again if the lease was lost meanwhile, because that ends
+sessions.  Dies of any other error.
+
 =item $node->wait_state($state, [$lease])
 
 Waits until leasehold.status shows this state.

@@ -122,6 +122,7 @@ sub verdict { return LeaseholdTest::judge_logs(@_); }
 	is(verdict([ $a, $b ])->{late}, 1, 'without epochs each node has one turn');
 	is(verdict([ $a, $b ], '--expect=a,b,a,b')->{late}, 0, 'unless told otherwise');
 	is(verdict([ $a, $b ], '--expect=a,b,a')->{late}, 1, 'exactly as told');
+	is(verdict([ $a, $b ], '--expect=b,a')->{late}, 2, 'from the first');
 }
 {
 	my $a = write_log('1 2 a 0 1 - ack', '2 3 a 0 2 - ack', '3 4 a 0 3 - lost',

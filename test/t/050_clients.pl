@@ -35,7 +35,8 @@ sub hold
 		sub {
 			return 1 if $node->holds;
 			$group->wait_holder;
-			($node->try("SELECT leasehold.switchover('$node->{leasehold_name}')"))[0] eq '';
+			$node->try("SELECT leasehold.switchover('$node->{leasehold_name}')");
+			return 0;
 		});
 	$group->wait_holder($node);
 	return;

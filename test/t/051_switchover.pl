@@ -57,7 +57,8 @@ sub hold
 		sub {
 			return 1 if $node->holds;
 			$group->wait_holder;
-			(switchover($node, name($node)))[0] eq '';
+			switchover($node, name($node));
+			return 0;
 		});
 	return;
 }

@@ -28,7 +28,8 @@ sub hold
 		sub {
 			return 1 if $node->holds;
 			$group->wait_holder;
-			($node->try("SELECT leasehold.switchover('$node->{leasehold_name}')"))[0] eq '';
+			$node->try("SELECT leasehold.switchover('$node->{leasehold_name}')");
+			return 0;
 		});
 	return;
 }
@@ -49,7 +50,7 @@ $writer{a}->wait_acks(20);
 # ---------------------------------------------------------------------------
 # Down, and at once the holder stops renewing: the other counts by the short ttl
 # from then on, and the holder has promised no more.
-foreach my $round (1 .. 3)
+foreach my $round (1, 2)
 {
 	hold($a);
 	my $epoch = $a->epoch;

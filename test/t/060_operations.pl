@@ -113,7 +113,6 @@ is($stayer->holds, 1, '... and the other one still holds the lease');
 is($group->store_query("SELECT count(*) FROM leasehold_store.node WHERE name = '$leaver->{leasehold_name}'"),
 	0, '... and the node is gone from the store');
 $leaver->safe_psql('postgres', 'DROP EXTENSION leasehold');
-$leaver->set_conf('shared_preload_libraries' => "''") if 0;
 $leaver->adjust_conf('postgresql.conf', 'shared_preload_libraries', "''");
 $leaver->restart;
 is($leaver->safe_psql('postgres', 'CREATE TABLE without_library (i int); SELECT 1'), 1,
