@@ -205,7 +205,8 @@ lease_saw(LeaseState *lease, int i, const LeaseRow *row, ClockTime now)
 		return true;
 	}
 	member->look_now = false;
-	if (member->forgot)
+	/* what another store says at this address is not this member's word */
+	if (member->forgot || !member->counted)
 		return true;
 	if (has_forgotten(member, row))
 	{
