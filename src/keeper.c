@@ -28,7 +28,6 @@
 #include "workers.h"
 
 #define LAST_WORDS_MAX	(2 * CLOCK_S)	/* after the postmaster's death */
-#define DRAIN_MAX		(2 * CLOCK_S)
 #define RENAME_GRACE	CLOCK_S
 
 ClockTime
@@ -198,9 +197,6 @@ resume(Keeper *keeper)
 					   (ClockTime) pg_atomic_read_u64(&fence->deadline));
 }
 
-static void begin_drain(Keeper *keeper, DrainWhy why, const char *reserve_for,
-						ClockTime limit, ClockTime now);
-
 /* After SIGHUP.  Another lease is taken up once the old one is let go. */
 static void
 reload(Keeper *keeper, ClockTime now)
@@ -233,7 +229,7 @@ follow_lease_name(Keeper *keeper, ClockTime now)
 	if (keeper->name[0] != '\0' && now < keeper->renamed_since + RENAME_GRACE)
 		return;
 	if (keeper->lease.phase == LEASE_HOLDER)
-		begin_drain(keeper, DRAIN_RENAMED, "", DRAIN_MAX, now);
+		keeper_begin_drain(keeper, DRAIN_RENAMED, "", DRAIN_MAX, now);
 	if (keeper->lease.phase != LEASE_FOLLOWER)
 		return;
 	take_lease_name(keeper);
@@ -283,164 +279,6 @@ follow_disk(Keeper *keeper)
 }
 
 /* ------------------------------------------------------------------------
- * Giving the lease up
- * ------------------------------------------------------------------------
- */
-
-static void
-begin_drain(Keeper *keeper, DrainWhy why, const char *reserve_for,
-			ClockTime limit, ClockTime now)
-{
-	if (!lease_begin_drain(&keeper->lease, reserve_for, now))
-		return;
-	keeper->drain_why = why;
-	keeper->drain_until = now + limit;
-	pg_atomic_write_u32(&leasehold_shared->fence.draining, 1);
-	publish_fence(keeper);		/* a full barrier before the flags are read */
-}
-
-static bool
-is_drained(void)
-{
-	FenceShared *fence = &leasehold_shared->fence;
-
-	for (int i = 0; i < fence->nbackends; i++)
-		if (pg_atomic_read_u32(&fence->backends[i].backend.in_commit) != 0)
-			return false;
-	return true;
-}
-
-/* With on_shutdown = keep, or paused, the row stays ours for the next run. */
-static bool
-keeps_row(const Keeper *keeper)
-{
-	return keeper->lease.frozen ||
-		(keeper->drain_why == DRAIN_SHUTDOWN &&
-		 setting_on_shutdown == ON_SHUTDOWN_KEEP);
-}
-
-/* Tell whoever asked, through the store. */
-static void
-refuse_handover(Keeper *keeper, const char *why)
-{
-	strlcpy(keeper->answer, why, sizeof(keeper->answer));
-	for (int i = 0; i < keeper->n; i++)
-		keeper->member[i].answer_due = true;
-}
-
-/* Nothing was said to anybody yet: the holder stays holder, and says why. */
-static void
-undo_drain(Keeper *keeper, const char *why, ClockTime now)
-{
-	ereport(LOG, (errmsg("leasehold: the lease is kept, because %s", why)));
-	if (keeper->drain_why == DRAIN_HANDOVER)
-		refuse_handover(keeper, why);
-	lease_undo_drain(&keeper->lease, now);
-}
-
-static void
-end_drain(Keeper *keeper, bool drained, ClockTime now)
-{
-	bool		optional = keeper->drain_why == DRAIN_HANDOVER ||
-		keeper->drain_why == DRAIN_RELEASE;
-
-	if (optional && !drained)
-		undo_drain(keeper, "running commits did not end in time", now);
-	else if (optional && keeper->lease.frozen)
-		undo_drain(keeper, "it is paused", now);
-	else if (!keeps_row(keeper))
-		lease_drained(&keeper->lease, now);
-	else if (!keeper->ending)
-		lease_close(&keeper->lease, now);
-	/* else it is kept for the next run, and this one ends (may_end) */
-}
-
-static void
-follow_drain(Keeper *keeper, ClockTime now)
-{
-	if (keeper->lease.phase == LEASE_DRAINING)
-	{
-		bool		drained = is_drained();
-
-		if (drained || now >= keeper->drain_until)
-			end_drain(keeper, drained, now);
-	}
-	if (keeper->lease.phase != LEASE_DRAINING)
-		pg_atomic_write_u32(&leasehold_shared->fence.draining, 0);
-	if (keeper->lease.phase == LEASE_HOLDER)
-		keeper->drain_why = DRAIN_NONE;
-}
-
-/* ------------------------------------------------------------------------
- * Requests
- * ------------------------------------------------------------------------
- */
-
-static void
-serve_box(Keeper *keeper, ClockTime now)
-{
-	KeeperBox  *box = &leasehold_shared->box;
-	uint64		posted = pg_atomic_read_u64(&box->posted);
-
-	if (posted == keeper->box_served)
-		return;
-	keeper->box_served = posted;
-	pg_read_barrier();
-	switch (box->ask)
-	{
-		case ASK_ACQUIRE:
-			keeper->acquire_until = box->until;
-			keeper->lease.abstain_until = 0;
-			break;
-		case ASK_RELEASE:
-			keeper->lease.abstain_until = now + clock_ms(keeper->lease.ttl_ms);
-			begin_drain(keeper, DRAIN_RELEASE, "", DRAIN_MAX, now);
-			break;
-		case ASK_LOOK:
-		case ASK_NOTHING:
-			break;
-	}
-	for (int i = 0; i < keeper->n; i++)
-		keeper->lease.member[i].look_now = true;
-}
-
-static bool
-is_alive(const Keeper *keeper, const char *name)
-{
-	for (int i = 0; i < keeper->nnodes; i++)
-		if (strcmp(keeper->node[i].name, name) == 0)
-			return keeper->node[i].alive;
-	return false;
-}
-
-/* Has somebody asked that another node be given the lease? */
-static void
-follow_handover(Keeper *keeper, ClockTime now)
-{
-	const LeaseRow *request = lease_request(&keeper->lease);
-	bool		to_us;
-
-	if (request == NULL)
-		return;
-	to_us = strcmp(request->handover_to, keeper->self.name) == 0 ||
-		strcmp(request->reserved_for, keeper->self.name) == 0;
-	/* whoever is about to get it looks as often as it can */
-	keeper->lease.look_setting_ms = to_us && keeper->lease.phase == LEASE_FOLLOWER ?
-		5 : keeper->look_ms;
-	if (keeper->lease.phase != LEASE_HOLDER || request->handover_to[0] == '\0' ||
-		request->request_seq <= keeper->handled_seq || to_us)
-		return;
-	keeper->handled_seq = request->request_seq;
-	if (keeper->lease.frozen || request->pause_wanted)
-		refuse_handover(keeper, "the lease is paused");
-	else if (!is_alive(keeper, request->handover_to))
-		refuse_handover(keeper, STORE_ANSWER_NOT_ALIVE);
-	else
-		begin_drain(keeper, DRAIN_HANDOVER, request->handover_to,
-					clock_min(DRAIN_MAX, clock_ms(keeper->lease.ttl_ms) / 2), now);
-}
-
-/* ------------------------------------------------------------------------
  * One turn
  * ------------------------------------------------------------------------
  */
@@ -482,7 +320,7 @@ follow_health(Keeper *keeper, ClockTime now)
 	{
 		ereport(LOG,
 				(errmsg("leasehold: letting go of the lease, because the instance fails its health check")));
-		begin_drain(keeper, DRAIN_UNHEALTHY, "", CLOCK_S / 2, now);
+		keeper_begin_drain(keeper, DRAIN_UNHEALTHY, "", CLOCK_S / 2, now);
 	}
 	keeper->lease.able = healthy && !keeper->ending &&
 		!RecoveryInProgress() && keeper->name[0] != '\0' &&
@@ -521,11 +359,11 @@ turn(Keeper *keeper)
 	follow_disk(keeper);
 	follow_health(keeper, now);
 	follow_others(keeper, now);
-	serve_box(keeper, now);
+	keeper_serve_box(keeper, now);
 	lease_tick(&keeper->lease, now);
 	publish_fence(keeper);
-	follow_handover(keeper, now);
-	follow_drain(keeper, now);
+	keeper_follow_handover(keeper, now);
+	keeper_follow_drain(keeper, now);
 	follow_lease_name(keeper, now);
 	publish_fence(keeper);
 	for (int i = 0; i < keeper->n; i++)
@@ -625,7 +463,7 @@ begin_end(Keeper *keeper, DrainWhy why)
 	/* half of the time for the commits, half for the members */
 	if (keeper->lease.phase == LEASE_DRAINING)
 		keeper->drain_why = why;
-	begin_drain(keeper, why, "", limit / 2, now);
+	keeper_begin_drain(keeper, why, "", limit / 2, now);
 	if (keeper->lease.phase == LEASE_ACQUIRING)
 		lease_close(&keeper->lease, now);
 	publish_fence(keeper);
@@ -639,7 +477,7 @@ may_end(const Keeper *keeper)
 	if (clock_now() >= keeper->end_at)
 		return true;
 	if (keeper->lease.phase == LEASE_DRAINING)
-		return keeps_row(keeper) && is_drained();
+		return keeper_keeps_row(keeper) && keeper_is_drained();
 	if (keeper->lease.phase != LEASE_FOLLOWER)
 		return false;
 	for (int i = 0; i < keeper->n; i++)

@@ -3,7 +3,9 @@
  *		The keeper's own state, shared by the files that make up the keeper.
  *
  * Layer 4.  keeper.c is the loop and the life of the process, keeper_member.c
- * the conversation with one member, keeper_publish.c what others get to see.
+ * the conversation with one member, keeper_list.c what the members make up
+ * together, keeper_drain.c giving the lease up, keeper_publish.c what others get
+ * to see.
  */
 #ifndef LEASEHOLD_KEEPER_H
 #define LEASEHOLD_KEEPER_H
@@ -155,6 +157,8 @@ extern bool member_release_pending(const Keeper *keeper, int i);
 /* Drop the connection; what was under way is ambiguous (R5). */
 extern void member_close(Keeper *keeper, int i, ClockTime now);
 
+/* ---- keeper_list.c ---- */
+
 /* Judge all members by the present list, and go over to another (R10). */
 extern void members_judge(Keeper *keeper);
 
@@ -173,6 +177,29 @@ extern void publish_status(Keeper *keeper, ClockTime now);
 extern void publish_nodes(Keeper *keeper, const PGresult *result, ClockTime now);
 extern void publish_leases(Keeper *keeper, const PGresult *result, ClockTime now);
 extern void publish_history(Keeper *keeper, const PGresult *result, ClockTime now);
+
+/* ---- keeper_drain.c ---- */
+
+#define DRAIN_MAX		(2 * CLOCK_S)
+
+/*
+ * Close the fence, for this reason, and release the lease once no commit is
+ * under way any more, or after "limit" (a hand-over is undone then).
+ */
+extern void keeper_begin_drain(Keeper *keeper, DrainWhy why,
+							   const char *reserve_for, ClockTime limit,
+							   ClockTime now);
+extern void keeper_follow_drain(Keeper *keeper, ClockTime now);
+
+/* Is no backend between the check before a commit and its end? */
+extern bool keeper_is_drained(void);
+
+/* Does the row stay this node's, for its next run? */
+extern bool keeper_keeps_row(const Keeper *keeper);
+
+/* What sessions of this instance ask for, and what people ask in the store. */
+extern void keeper_serve_box(Keeper *keeper, ClockTime now);
+extern void keeper_follow_handover(Keeper *keeper, ClockTime now);
 
 /* ---- keeper.c ---- */
 

@@ -28,18 +28,21 @@
 #define GENERATION2_OK(n, m) true
 #define mark_generation(n, m)
 #define shift_generation(n, m)
-#define on_acquire(m)
-#define on_renew(m, old, new)
+#define on_acquire(m) skip
+#define took(m, lv)
 #define cap_carry(n, t)
 #define end_carry(n)
 #define tick_carry(n)
 #define restart_list(n)
 #define LISTCHANGE_STEPS
 #define age_list() skip
-#define on_write(m)
 #define drop_generation(x)
 #define drop_generation2(x)
-#define SHORT_CUT(m) true
+#define FREE(m) (holder[m] == 0)
+#define ENDED(n, m) (holder[m] == n + 1 && incarn[m] != life[n])
+#define STALE(x, m, kd, lv) false
+#define mark_released(n, m) incarn[m] = 0; ttl[m] = 0
+#define note_version(n, m)
 #endif
 #ifndef TIMER
 #define TIMER(n, m) still[S(n, m)]
@@ -96,12 +99,15 @@ inline forget2(x) {
 	skip
 #endif
 }
-#define VOID(x, nn, m, kd, e, r) \
-	((kd == ACQUIRE && ACQUIRE_VOID(x, m, e)) || \
+#ifndef LISTCHANGE
+#define m_level m_life
+#define m_level2 m_life2
+#endif
+#define VOID(x, nn, m, kd, e, r, lv) \
+	((kd == ACQUIRE && ACQUIRE_VOID(x, m, e)) || STALE(x, m, kd, lv) || \
 	 ((kd == RENEW || kd == RELEASE) && !(holder[m] == nn + 1 && incarn[m] == r && epoch[m] == e)))
 
 inline written(m) {
-	on_write(m)
 	for (i : 0 .. NODES - 1) {
 #ifndef BUG_IGNORE_VERSION
 #ifdef WORST
@@ -111,12 +117,12 @@ inline written(m) {
 #endif
 #endif
 		if
-		:: VOID(X(i, m), i, m, kind[X(i, m)], m_epoch[X(i, m)], m_life[X(i, m)]) -> forget(X(i, m))
+		:: VOID(X(i, m), i, m, kind[X(i, m)], m_epoch[X(i, m)], m_life[X(i, m)], m_level[X(i, m)]) -> forget(X(i, m))
 		:: else
 		fi;
 #if LATE
 		if
-		:: VOID(X(i, m), i, m, kind2[X(i, m)], m_epoch2[X(i, m)], m_life2[X(i, m)]) -> forget2(X(i, m))
+		:: VOID(X(i, m), i, m, kind2[X(i, m)], m_epoch2[X(i, m)], m_life2[X(i, m)], m_level2[X(i, m)]) -> forget2(X(i, m))
 		:: else
 		fi
 #endif
@@ -133,12 +139,11 @@ inline effect(n, m, kd, e, r, t) {
 	:: kd == ACQUIRE && ttl[m] != FOREVER && epoch[m] < e ->
 #endif
 		holder[m] = n + 1; incarn[m] = r; epoch[m] = e; ttl[m] = t; j = 1;
-		on_acquire(m)
+		on_acquire(m);
 	:: kd == RENEW && holder[m] == n + 1 && incarn[m] == r && epoch[m] == e ->
-		on_renew(m, ttl[m], t);
 		ttl[m] = t; j = 1
 	:: kd == RELEASE && holder[m] == n + 1 && incarn[m] == r && epoch[m] == e ->
-		holder[m] = 0; incarn[m] = 0; ttl[m] = 0; j = 1
+		holder[m] = 0; mark_released(n, m); j = 1
 	:: else
 	fi
 }
@@ -154,6 +159,7 @@ inline arrive(n, m) {
 	effect(n, m, kind[X(n, m)], m_epoch[X(n, m)], m_life[X(n, m)], m_ttl[X(n, m)]);
 	if
 	:: j ->
+		took(m, m_level[X(n, m)]);
 		done[X(n, m)] = (promise[X(n, m)] > 0 -> 1 : 0);
 		k = promise[X(n, m)];
 #ifndef BUG_NO_VERSION_GUARD
@@ -178,6 +184,7 @@ inline arrive2(n, m) {
 	effect(n, m, kind2[X(n, m)], m_epoch2[X(n, m)], m_life2[X(n, m)], m_ttl2[X(n, m)]);
 	if
 	:: j ->
+		took(m, m_level2[X(n, m)]);
 		k = promise[X(n, m)];
 #ifndef BUG_NO_VERSION_GUARD
 		forget2(X(n, m));
@@ -230,8 +237,7 @@ inline observe(n, m) {
 }
 
 /* R2, R7: the row stood still long enough, or is released, or is of a run of this very node that has ended */
-#define RIPE(n, m) (ttl[m] != FOREVER && (TIMER(n, m) > WAIT(ttl[m]) || (SHORT_CUT(m) && \
-	(holder[m] == 0 || (holder[m] == n + 1 && incarn[m] != life[n])))))
+#define RIPE(n, m) (ttl[m] != FOREVER && (TIMER(n, m) > WAIT(ttl[m]) || FREE(m) || ENDED(n, m)))
 /* a node without an epoch takes the next one, durably, before it sends */
 #ifdef BUG_EPOCH_LOW
 #define NEXT(n, m) (used[n] + 1)
@@ -262,6 +268,7 @@ inline acquire(n, m, keep) {
 		highest[n] = (pursued[n] > highest[n] -> pursued[n] : highest[n])
 	:: else
 	fi;
+	note_version(n, m);
 	printf("node %d: sends acquire of epoch %d to member %d\n", n, pursued[n], m);
 	send(n, m, keep, ACQUIRE, pursued[n], TTL, TTL);
 #ifdef BUG_DEADLINE_FROM_REPLY
@@ -445,7 +452,7 @@ active proctype everything() {
 #ifdef LISTCHANGE
 	d_step {
 		for (i : 0 .. MEMBERS - 1) {
-			generation[i] = (HAS(LIST0, i) -> 0 : FRESH)
+			generation[i] = (HAS(LIST0, i) -> 0 : 1)
 		}
 		i = 0
 	}
@@ -458,6 +465,9 @@ active proctype everything() {
 		holder[0] = 1; epoch[0] = 1; ttl[0] = HELD_TTL; contrib[X(0, 0)] = HELD_TTL;
 		holder[1] = 1; epoch[1] = 1; ttl[1] = HELD_TTL; contrib[X(0, 1)] = HELD_TTL
 	}
+#endif
+#ifdef PREFIX
+	d_step { PREFIX; i = 0; j = 0; k = 0 }
 #endif
 	do
 	NODE(0)

@@ -1,0 +1,169 @@
+/*
+ * keeper_drain.c
+ *		How the keeper gives the lease up on purpose: by request, for a hand-over,
+ *		at a shutdown, or because the instance is not well.
+ *
+ * In every case the fence closes first, then the commits that are past their
+ * check are waited for, and only then does the store hear of it.
+ */
+#include "postgres.h"
+
+#include "keeper.h"
+
+/* ------------------------------------------------------------------------
+ * Giving the lease up
+ * ------------------------------------------------------------------------
+ */
+
+void
+keeper_begin_drain(Keeper *keeper, DrainWhy why, const char *reserve_for,
+				   ClockTime limit, ClockTime now)
+{
+	if (!lease_begin_drain(&keeper->lease, reserve_for, now))
+		return;
+	keeper->drain_why = why;
+	keeper->drain_until = now + limit;
+	pg_atomic_write_u32(&leasehold_shared->fence.draining, 1);
+	publish_fence(keeper);		/* a full barrier before the flags are read */
+}
+
+bool
+keeper_is_drained(void)
+{
+	FenceShared *fence = &leasehold_shared->fence;
+
+	for (int i = 0; i < fence->nbackends; i++)
+		if (pg_atomic_read_u32(&fence->backends[i].backend.in_commit) != 0)
+			return false;
+	return true;
+}
+
+/* With on_shutdown = keep, or paused, the row stays ours for the next run. */
+bool
+keeper_keeps_row(const Keeper *keeper)
+{
+	return keeper->lease.frozen ||
+		(keeper->drain_why == DRAIN_SHUTDOWN &&
+		 setting_on_shutdown == ON_SHUTDOWN_KEEP);
+}
+
+/* Tell whoever asked, through the store. */
+static void
+refuse_handover(Keeper *keeper, const char *why)
+{
+	strlcpy(keeper->answer, why, sizeof(keeper->answer));
+	for (int i = 0; i < keeper->n; i++)
+		keeper->member[i].answer_due = true;
+}
+
+/* Nothing was said to anybody yet: the holder stays holder, and says why. */
+static void
+undo_drain(Keeper *keeper, const char *why, ClockTime now)
+{
+	ereport(LOG, (errmsg("leasehold: the lease is kept, because %s", why)));
+	if (keeper->drain_why == DRAIN_HANDOVER)
+		refuse_handover(keeper, why);
+	lease_undo_drain(&keeper->lease, now);
+}
+
+static void
+end_drain(Keeper *keeper, bool drained, ClockTime now)
+{
+	bool		optional = keeper->drain_why == DRAIN_HANDOVER ||
+		keeper->drain_why == DRAIN_RELEASE;
+
+	if (optional && !drained)
+		undo_drain(keeper, "running commits did not end in time", now);
+	else if (optional && keeper->lease.frozen)
+		undo_drain(keeper, "it is paused", now);
+	else if (!keeper_keeps_row(keeper))
+		lease_drained(&keeper->lease, now);
+	else if (!keeper->ending)
+		lease_close(&keeper->lease, now);
+	/* else it is kept for the next run, and this one ends (may_end) */
+}
+
+void
+keeper_follow_drain(Keeper *keeper, ClockTime now)
+{
+	if (keeper->lease.phase == LEASE_DRAINING)
+	{
+		bool		drained = keeper_is_drained();
+
+		if (drained || now >= keeper->drain_until)
+			end_drain(keeper, drained, now);
+	}
+	if (keeper->lease.phase != LEASE_DRAINING)
+		pg_atomic_write_u32(&leasehold_shared->fence.draining, 0);
+	if (keeper->lease.phase == LEASE_HOLDER)
+		keeper->drain_why = DRAIN_NONE;
+}
+
+/* ------------------------------------------------------------------------
+ * Requests
+ * ------------------------------------------------------------------------
+ */
+
+void
+keeper_serve_box(Keeper *keeper, ClockTime now)
+{
+	KeeperBox  *box = &leasehold_shared->box;
+	uint64		posted = pg_atomic_read_u64(&box->posted);
+
+	if (posted == keeper->box_served)
+		return;
+	keeper->box_served = posted;
+	pg_read_barrier();
+	switch (box->ask)
+	{
+		case ASK_ACQUIRE:
+			keeper->acquire_until = box->until;
+			keeper->lease.abstain_until = 0;
+			break;
+		case ASK_RELEASE:
+			keeper->lease.abstain_until = now + clock_ms(keeper->lease.ttl_ms);
+			keeper_begin_drain(keeper, DRAIN_RELEASE, "", DRAIN_MAX, now);
+			break;
+		case ASK_LOOK:
+		case ASK_NOTHING:
+			break;
+	}
+	for (int i = 0; i < keeper->n; i++)
+		keeper->lease.member[i].look_now = true;
+}
+
+static bool
+is_alive(const Keeper *keeper, const char *name)
+{
+	for (int i = 0; i < keeper->nnodes; i++)
+		if (strcmp(keeper->node[i].name, name) == 0)
+			return keeper->node[i].alive;
+	return false;
+}
+
+/* Has somebody asked that another node be given the lease? */
+void
+keeper_follow_handover(Keeper *keeper, ClockTime now)
+{
+	const LeaseRow *request = lease_request(&keeper->lease);
+	bool		to_us;
+
+	if (request == NULL)
+		return;
+	to_us = strcmp(request->handover_to, keeper->self.name) == 0 ||
+		strcmp(request->reserved_for, keeper->self.name) == 0;
+	/* whoever is about to get it looks as often as it can */
+	keeper->lease.look_setting_ms = to_us && keeper->lease.phase == LEASE_FOLLOWER ?
+		5 : keeper->look_ms;
+	if (keeper->lease.phase != LEASE_HOLDER || request->handover_to[0] == '\0' ||
+		request->request_seq <= keeper->handled_seq || to_us)
+		return;
+	keeper->handled_seq = request->request_seq;
+	if (keeper->lease.frozen || request->pause_wanted)
+		refuse_handover(keeper, "the lease is paused");
+	else if (!is_alive(keeper, request->handover_to))
+		refuse_handover(keeper, STORE_ANSWER_NOT_ALIVE);
+	else
+		keeper_begin_drain(keeper, DRAIN_HANDOVER, request->handover_to,
+						   clock_min(DRAIN_MAX, clock_ms(keeper->lease.ttl_ms) / 2), now);
+}
