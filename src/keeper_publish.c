@@ -357,6 +357,8 @@ publish_status(Keeper *keeper, ClockTime now)
 	bool		changed;
 
 	fill_status(keeper, new, now);
+	pg_atomic_write_u32(&leasehold_shared->fence.physical,
+						strcmp(keeper->kind, "physical") == 0);
 	changed = new->state != old->state || new->ttl_ms != old->ttl_ms || new->epoch != old->epoch ||
 		strcmp(new->holder, old->holder) != 0 ||
 		strcmp(new->reason, old->reason) != 0;
