@@ -159,6 +159,9 @@ extern void member_close(Keeper *keeper, int i, ClockTime now);
 
 /* ---- keeper_list.c ---- */
 
+/* How long a member has for an answer: so that a second attempt fits the ttl. */
+extern ClockTime keeper_request_timeout(const Keeper *keeper);
+
 /* Judge all members by the present list, and go over to another (R10). */
 extern void members_judge(Keeper *keeper);
 
@@ -200,11 +203,6 @@ extern bool keeper_keeps_row(const Keeper *keeper);
 /* What sessions of this instance ask for, and what people ask in the store. */
 extern void keeper_serve_box(Keeper *keeper, ClockTime now);
 extern void keeper_follow_handover(Keeper *keeper, ClockTime now);
-
-/* ---- keeper.c ---- */
-
-/* Durations that depend on the ttl. */
-extern ClockTime keeper_request_timeout(const Keeper *keeper);
 
 /* The reason that goes into the history with a release or an acquire. */
 extern const char *keeper_release_reason(const Keeper *keeper);

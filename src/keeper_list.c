@@ -9,6 +9,12 @@
 
 #include "keeper.h"
 
+ClockTime
+keeper_request_timeout(const Keeper *keeper)
+{
+	return clock_max(clock_ms(keeper->lease.ttl_ms) / 3, 50 * CLOCK_MS);
+}
+
 static void
 make_reports(const Keeper *keeper, RosterReport *report)
 {

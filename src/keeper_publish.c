@@ -13,6 +13,49 @@
 #include "lease_rules.h"
 
 /* ------------------------------------------------------------------------
+ * Reasons for the history
+ * ------------------------------------------------------------------------
+ */
+
+const char *
+keeper_release_reason(const Keeper *keeper)
+{
+	switch (keeper->drain_why)
+	{
+		case DRAIN_RELEASE:
+			return "released by request";
+		case DRAIN_HANDOVER:
+			return "switchover";
+		case DRAIN_UNHEALTHY:
+			return "the instance failed its health check";
+		case DRAIN_RENAMED:
+			return "another lease governs the node";
+		case DRAIN_SHUTDOWN:
+			return "clean shutdown";
+		case DRAIN_ORPHANED:
+			return "the postmaster died";
+		case DRAIN_NONE:
+			break;
+	}
+	return "expired, or lost a race";
+}
+
+const char *
+keeper_acquire_reason(const Keeper *keeper, int i)
+{
+	const LeaseRequest *request = &keeper->member[i].request;
+	const LeaseRow *row = &keeper->lease.member[i].row;
+
+	if (request->reclaim)
+		return "reclaimed by the same node";
+	if (strcmp(row->reserved_for, keeper->self.name) == 0)
+		return "handed over";
+	if (request->from[0] == '\0')
+		return keeper->acquire_until != 0 ? "acquired by request" : "it was free";
+	return "the holder fell silent";
+}
+
+/* ------------------------------------------------------------------------
  * The fence
  * ------------------------------------------------------------------------
  */
