@@ -177,7 +177,9 @@ follow_lease_name(Keeper *keeper, ClockTime now)
 	}
 	if (keeper->renamed_since == 0)
 		keeper->renamed_since = now;
-	if (keeper->name[0] != '\0' && now < keeper->renamed_since + RENAME_GRACE)
+	/* (whoever has left meant it) */
+	if (keeper->name[0] != '\0' && keeper->persisted.lease[0] != '\0' &&
+		now < keeper->renamed_since + RENAME_GRACE)
 		return;
 	if (keeper->lease.phase == LEASE_HOLDER)
 		keeper_begin_drain(keeper, DRAIN_RENAMED, "", DRAIN_MAX, now);

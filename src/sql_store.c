@@ -384,11 +384,15 @@ leasehold_leave(PG_FUNCTION_ARGS)
 				 errhint(settings_store_embedded() ?
 						 "Empty leasehold.lease and leasehold.store in the configuration, and reload." :
 						 "Empty leasehold.lease in the configuration, and reload.")));
-	if (shared_lease_epoch(&fence_shared->instance) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("this node still holds its lease"),
-				 errhint("It gives it up by itself after the reload; try again.")));
+	/* the keeper gives it up by itself after the reload */
+	while (shared_lease_epoch(&fence_shared->instance) != 0)
+	{
+		sql_sleep(20);
+		if (clock_now() >= until)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("this node still holds its lease")));
+	}
 	if (!shared_is_governed(fence_shared))
 	{
 		ereport(NOTICE, (errmsg("no lease governs this node")));
@@ -405,6 +409,10 @@ leasehold_leave(PG_FUNCTION_ARGS)
 					 errmsg("the steward has not removed the note that this node is governed"),
 					 errhint("See the server's log.")));
 	}
+	/* so that the views say so, too, when this returns */
+	until = clock_now() + 2 * CLOCK_S;
+	while (sql_status()->lease[0] != '\0' && clock_now() < until)
+		sql_sleep(10);
 	forget_self(settings_node_name());
 	PG_RETURN_VOID();
 }
