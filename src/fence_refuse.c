@@ -48,6 +48,10 @@ lease_detail(const FenceNotice *notice)
 		return errdetail("Lease \"%s\" is held by node \"%s\" under epoch %lld.",
 						 notice->lease, notice->holder,
 						 (long long) notice->epoch);
+	/* the keeper has not said anything since: it may be stopped */
+	if (notice->holder[0] != '\0' && notice->reason[0] == '\0')
+		return errdetail("This node held lease \"%s\" under epoch %lld until its time ran out; who holds it now is not known here.",
+						 notice->lease, (long long) notice->epoch);
 	return errdetail("Nobody holds lease \"%s\"; the highest epoch known is %lld.%s%s",
 					 notice->lease, (long long) notice->epoch,
 					 space, notice->reason);
