@@ -170,12 +170,12 @@ worker()
 	done
 }
 
-# All in one call: the keeper outlives the postmaster if it is let.
+# All in one call, the keeper first: it outlives the postmaster if it is let.
 kill_server()
 {
 	local pids
-	pids=$(processes "$1")
-	kill -KILL "${PID[$1]}" $pids
+	pids="$(worker "$1" keeper) $(processes "$1")"
+	kill -KILL $pids 2>/dev/null
 	while pids=$(processes "$1") && [ -n "$pids" ]; do
 		kill -KILL $pids 2>/dev/null
 	done
