@@ -15,8 +15,6 @@
  */
 #include "postgres.h"
 
-#include <sys/stat.h>
-
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
@@ -27,7 +25,6 @@
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_node.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -39,9 +36,9 @@
 #include "fence.h"
 #include "roster.h"
 #include "shared.h"
+#include "store_care.h"
 
 #define STORE_DATABASE	"leasehold_store"
-#define STORE_SCRIPT	"leasehold-store.sql"
 #define DEFAULT_TTL_MS	10000
 
 /* What a worker is to do, and what it has done when it says so. */
@@ -222,39 +219,6 @@ run(const char *sql, int nargs, Oid *types, Datum *values, int expected)
 			 SPI_result_code_string(result));
 }
 
-/* The installed script, up to what only psql understands. */
-static char *
-read_script(void)
-{
-	char		share[MAXPGPATH];
-	char		path[MAXPGPATH * 2];
-	struct stat st;
-	FILE	   *file;
-	char	   *text;
-	char	   *tail;
-	size_t		n;
-
-	get_share_path(my_exec_path, share);
-	snprintf(path, sizeof(path), "%s/extension/%s", share, STORE_SCRIPT);
-	file = AllocateFile(path, PG_BINARY_R);
-	if (file == NULL || fstat(fileno(file), &st) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\": %m", path)));
-	text = palloc(st.st_size + 1);
-	n = fread(text, 1, st.st_size, file);
-	text[n] = '\0';
-	if (n != (size_t) st.st_size)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not read file \"%s\": %m", path)));
-	FreeFile(file);
-	tail = strstr(text, "\n\\");
-	if (tail != NULL)
-		tail[1] = '\0';
-	return text;
-}
-
 static void
 make_schema(void)
 {
@@ -262,7 +226,7 @@ make_schema(void)
 
 	if (OidIsValid(get_namespace_oid(STORE_DATABASE, true)))
 		return;
-	result = SPI_execute(read_script(), false, 0);
+	result = SPI_execute(store_read_script(), false, 0);
 	if (result < 0)
 		elog(ERROR, "could not run \"%s\": %s", STORE_SCRIPT,
 			 SPI_result_code_string(result));

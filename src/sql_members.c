@@ -4,11 +4,8 @@
  */
 #include "postgres.h"
 
-#include <sys/stat.h>
-
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/fd.h"
 
 #include "relist.h"
 #include "settings.h"
@@ -20,50 +17,16 @@ PG_FUNCTION_INFO_V1(leasehold_set_store);
 PG_FUNCTION_INFO_V1(leasehold_reseed_member);
 
 #define CALL_MS			120000
-#define SCRIPT			"leasehold-store.sql"
-#define SCRIPT_MAX		65536
 
 /* ------------------------------------------------------------------------
  * init_store
  * ------------------------------------------------------------------------
  */
 
-/*
- * The statements of the script: all before its first psql command.
- */
-static char *
-read_script(void)
-{
-	char		share[MAXPGPATH];
-	char		path[MAXPGPATH * 2];
-	char	   *script = palloc0(SCRIPT_MAX);
-	char	   *command;
-	FILE	   *file;
-	size_t		n;
-
-	get_share_path(my_exec_path, share);
-	snprintf(path, sizeof(path), "%s/extension/%s", share, SCRIPT);
-	file = AllocateFile(path, PG_BINARY_R);
-	if (file == NULL)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\": %m", path)));
-	n = fread(script, 1, SCRIPT_MAX - 1, file);
-	if (n == 0 || n == SCRIPT_MAX - 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIG_FILE_ERROR),
-				 errmsg("could not read file \"%s\"", path)));
-	FreeFile(file);
-	command = strstr(script, "\n\\");
-	if (command != NULL)
-		command[1] = '\0';
-	return script;
-}
-
 void
 sql_init_member(GroupMember *member, ClockTime deadline)
 {
-	PGresult   *result = link_run(&member->link, read_script(), 0, NULL, deadline);
+	PGresult   *result = link_run(&member->link, store_read_script(), 0, NULL, deadline);
 	bool		done = result != NULL &&
 		PQresultStatus(result) != PGRES_FATAL_ERROR;
 

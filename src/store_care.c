@@ -8,6 +8,11 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
+
+#include "miscadmin.h"
+#include "storage/fd.h"
+
 #include "store_care.h"
 
 #define ROW_COLUMNS(t) \
@@ -183,3 +188,40 @@ const char store_durability_sql[] =
 " pg_catalog.current_setting('synchronous_commit'),"
 " pg_catalog.current_setting('server_version'),"
 " CAST(extract(epoch FROM current_timestamp) * 1000000 AS bigint)";
+
+/* ------------------------------------------------------------------------
+ * The script
+ * ------------------------------------------------------------------------
+ */
+
+char *
+store_read_script(void)
+{
+	char		share[MAXPGPATH];
+	char		path[MAXPGPATH * 2];
+	struct stat st;
+	FILE	   *file;
+	char	   *text;
+	char	   *tail;
+	size_t		n;
+
+	get_share_path(my_exec_path, share);
+	snprintf(path, sizeof(path), "%s/extension/%s", share, STORE_SCRIPT);
+	file = AllocateFile(path, PG_BINARY_R);
+	if (file == NULL || fstat(fileno(file), &st) != 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not open file \"%s\": %m", path)));
+	text = palloc(st.st_size + 1);
+	n = fread(text, 1, st.st_size, file);
+	text[n] = '\0';
+	if (n != (size_t) st.st_size)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read file \"%s\": %m", path)));
+	FreeFile(file);
+	tail = strstr(text, "\n\\");
+	if (tail != NULL)
+		tail[1] = '\0';
+	return text;
+}

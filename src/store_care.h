@@ -61,4 +61,12 @@ enum
 /* What check() asks a member about its durability. */
 extern const char store_durability_sql[];
 
+/*
+ * store_read_script
+ *		The statements of the installed script that makes a store: all before its
+ *		first psql command.  palloc'd; raises an error if it cannot be read.
+ */
+#define STORE_SCRIPT	"leasehold-store.sql"
+extern char *store_read_script(void);
+
 #endif							/* LEASEHOLD_STORE_CARE_H */
