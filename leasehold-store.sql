@@ -42,6 +42,8 @@ INSERT INTO leasehold_store.store
 -- indexed, so renewals stay in their page.
 --   holder .. reserved_for    the register: every write raises the version
 --   request_seq .. handover_to   what people ask for: raises request_seq only
+--   system_identifier .. holder_lsn   of kind physical: whose it is, on which
+--       timeline somebody wrote last, under which epoch, and how far
 CREATE TABLE leasehold_store.lease (
     name            text PRIMARY KEY,
     holder          text NOT NULL,
@@ -61,6 +63,7 @@ CREATE TABLE leasehold_store.lease (
     scope           text NOT NULL,
     system_identifier text NOT NULL,
     timeline        integer NOT NULL,
+    timeline_epoch  bigint NOT NULL,
     holder_lsn      text NOT NULL,
     sync_set        text NOT NULL,
     dropped         boolean NOT NULL

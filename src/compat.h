@@ -68,6 +68,22 @@
 #define compat_wait_event(name) PG_WAIT_EXTENSION
 #endif
 
+/* ---- replication slots ---- */
+
+#if PG_VERSION_NUM >= 170000
+#define compat_create_physical_slot(name) \
+	ReplicationSlotCreate((name), false, RS_PERSISTENT, false, false, false)
+#else
+#define compat_create_physical_slot(name) \
+	ReplicationSlotCreate((name), false, RS_PERSISTENT, false)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#define compat_acquire_slot(name) ReplicationSlotAcquire((name), true, true)
+#else
+#define compat_acquire_slot(name) ReplicationSlotAcquire((name), true)
+#endif
+
 /* ---- the fence ---- */
 
 /* ExecutorRun lost an argument in 18. */

@@ -346,3 +346,44 @@ conninfo_start_values(const Conninfo *conninfo, const Addresses *addresses,
 	*values = value;
 	return true;
 }
+
+/* ------------------------------------------------------------------------
+ * To a peer
+ * ------------------------------------------------------------------------
+ */
+
+static void
+append_option(StringInfo out, const char *keyword, const char *value)
+{
+	appendStringInfo(out, "%s%s='", out->len > 0 ? " " : "", keyword);
+	for (; *value != '\0'; value++)
+	{
+		if (*value == '\'' || *value == '\\')
+			appendStringInfoChar(out, '\\');
+		appendStringInfoChar(out, *value);
+	}
+	appendStringInfoChar(out, '\'');
+}
+
+/* In a fixed order, so that two strings that say the same are the same. */
+char *
+conninfo_for_peer(const char *address, const char *options, const char *node)
+{
+	Conninfo	to;
+	Conninfo	added;
+	StringInfoData out;
+
+	if (!parse_one(pstrdup(address), &to) ||
+		!parse_one(pstrdup(options), &added))
+		return NULL;
+	initStringInfo(&out);
+	for (int i = 0; i < to.n; i++)
+		if (get(&added, to.keyword[i]) == NULL &&
+			strcmp(to.keyword[i], "application_name") != 0)
+			append_option(&out, to.keyword[i], to.value[i]);
+	for (int i = 0; i < added.n; i++)
+		if (strcmp(added.keyword[i], "application_name") != 0)
+			append_option(&out, added.keyword[i], added.value[i]);
+	append_option(&out, "application_name", node);
+	return out.data;
+}

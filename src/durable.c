@@ -108,6 +108,8 @@ parse_line(DurableState *state, const char *word, const char *value,
 		state->ended = strcmp(value, "yes") == 0;
 	else if (strcmp(word, "epoch") == 0)
 		state->epoch = strtoll(value, NULL, 10);
+	else if (strcmp(word, "held") == 0)
+		state->held_epoch = strtoll(value, NULL, 10);
 	else if (strcmp(word, "generation") == 0)
 		*generation = strtoll(value, NULL, 10);
 	else if (strcmp(word, "members") == 0)
@@ -174,10 +176,10 @@ durable_write(const DurableState *state)
 		members[0] = '\0';
 	initStringInfo(&out);
 	appendStringInfo(&out, "node %s\nlease %s\nincarnation " UINT64_FORMAT
-					 "\nended %s\nepoch " INT64_FORMAT
+					 "\nended %s\nepoch " INT64_FORMAT "\nheld " INT64_FORMAT
 					 "\ngeneration " INT64_FORMAT "\nmembers %s\nplace ",
 					 state->node, state->lease, state->incarnation,
-					 state->ended ? "yes" : "no", state->epoch,
+					 state->ended ? "yes" : "no", state->epoch, state->held_epoch,
 					 members[0] ? state->roster.generation : (int64) 0, members);
 	append_place(&out);
 	appendStringInfoChar(&out, '\n');

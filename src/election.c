@@ -44,26 +44,42 @@ election_name(const NameWatch *watch, uint64_t incarnation, uint64_t previous,
 	return watch->moved ? NAME_TAKEN : NAME_UNKNOWN;
 }
 
-/* Does a go before b? */
+/* Does the other one go before us? */
 static bool
-goes_before(const char *a, int32_t a_priority, const char *b, int32_t b_priority)
+goes_before(const Candidate *other, const Electorate *us)
 {
-	if (a_priority != b_priority)
-		return a_priority > b_priority;
-	return strcmp(a, b) < 0;
+	if (us->by_position && other->position != us->position)
+		return other->position > us->position;
+	if (other->priority != us->priority)
+		return other->priority > us->priority;
+	return strcmp(other->name, us->self) < 0;
+}
+
+/* Is it somebody else who may want the lease? */
+static bool
+competes(const Candidate *other, const Electorate *us)
+{
+	return other->alive && other->priority > 0 &&
+		strcmp(other->name, us->self) != 0 &&
+		strcmp(other->name, us->last_holder) != 0;
 }
 
 ClockTime
-election_stagger(const Candidate *candidate, int n, const char *self,
-				 int32_t priority, const char *last_holder, ClockTime step)
+election_stagger(const Electorate *us)
 {
 	int			before = 0;
+	bool		complete = true;
 
-	for (int i = 0; i < n; i++)
-		if (candidate[i].alive && candidate[i].priority > 0 &&
-			strcmp(candidate[i].name, self) != 0 &&
-			strcmp(candidate[i].name, last_holder) != 0 &&
-			goes_before(candidate[i].name, candidate[i].priority, self, priority))
-			before++;
-	return before * step;
+	for (int i = 0; i < us->n; i++)
+	{
+		const Candidate *other = &us->candidate[i];
+
+		if (!competes(other, us))
+			continue;
+		if (!us->by_position || other->stands)
+			before += goes_before(other, us);
+		else if (other->incarnation != us->last_incarnation)
+			complete = false;
+	}
+	return (complete ? 0 : us->patience) + before * us->step;
 }

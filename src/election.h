@@ -50,18 +50,40 @@ extern NameVerdict election_name(const NameWatch *watch, uint64_t incarnation,
 typedef struct Candidate
 {
 	char		name[LEASE_NAME_LEN];
+	uint64_t	incarnation;
 	int32_t		priority;
 	bool		alive;
+	bool		stands;			/* it has seen the lease free, and told its last
+								 * position */
+	uint64_t	position;
 } Candidate;
+
+/* All that a node needs to find its place among the candidates. */
+typedef struct Electorate
+{
+	const Candidate *candidate;
+	int			n;
+	const char *self;
+	int32_t		priority;
+	uint64_t	position;
+	bool		by_position;	/* streaming standbys: the most advanced first */
+	/* who left the lease: if it is free, that one is gone, or gave up */
+	const char *last_holder;
+	uint64_t	last_incarnation;
+	ClockTime	step;			/* from one candidate to the next */
+	ClockTime	patience;		/* for positions that are still to come */
+} Electorate;
 
 /*
  * election_stagger
- *		How long this node lets better candidates go first: one step for each
- *		live one of higher priority, or equal priority and smaller name.  The
- *		last holder does not count: if the lease is free it is gone, or gave up.
+ *		How long after the lease became free this node lets better candidates go
+ *		first: one step for each live one that is more advanced, or as advanced
+ *		and of higher priority, or of equal priority and smaller name.
+ *
+ *		Positions count once their nodes stand for the lease, for only then they
+ *		are final.  As long as one that may be more advanced has not said so,
+ *		and for no longer than the patience, everybody waits.
  */
-extern ClockTime election_stagger(const Candidate *candidate, int n,
-								  const char *self, int32_t priority,
-								  const char *last_holder, ClockTime step);
+extern ClockTime election_stagger(const Electorate *electorate);
 
 #endif							/* LEASEHOLD_ELECTION_H */

@@ -19,10 +19,12 @@
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "libpq/auth.h"
+#include "replication/walsender.h"
 #include "tcop/utility.h"
 
 #include "fence.h"
 #include "fence_prepared.h"
+#include "fence_refuse.h"
 #include "fence_signal.h"
 #include "fence_statement.h"
 
@@ -282,6 +284,9 @@ fence_ClientAuthentication(Port *port, int status)
 		previous_ClientAuthentication(port, status);
 	if (status == STATUS_OK && fence_process == FENCE_PROCESS_UNKNOWN)
 		fence_join();
+	if (status == STATUS_OK && am_walsender && leasehold_shared != NULL &&
+		pg_atomic_read_u32(&leasehold_shared->superseded) != 0)
+		fence_refuse_standby();
 }
 
 /* ---- transactions ---- */

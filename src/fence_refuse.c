@@ -235,3 +235,18 @@ fence_log_withheld(void)
 					notice.lease),
 			 errdetail("The transaction has committed on this node; its outcome is unknown to the client.")));
 }
+
+void
+fence_refuse_standby(void)
+{
+	FenceNotice notice;
+
+	shared_read_notice(&notice);
+	ereport(FATAL,
+			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+			 errmsg("this primary is superseded"),
+			 errdetail("Node \"%s\" took lease \"%s\" under epoch " INT64_FORMAT "; what this instance would send may be on a dead timeline.",
+					   notice.holder, notice.lease, notice.epoch),
+			 notice.address[0] ?
+			 errhint("Follow the instance at \"%s\".", notice.address) : 0));
+}

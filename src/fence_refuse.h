@@ -9,6 +9,8 @@
 
 #include "postgres.h"
 
+#include "compat.h"
+
 #include "nodes/plannodes.h"
 
 /*
@@ -26,5 +28,8 @@ extern void fence_refuse_drop(void);
 /* Lines in the log. */
 extern void fence_log_local_ddl(const PlannedStmt *pstmt);
 extern void fence_log_withheld(void);
+
+/* FATAL: this primary is superseded, and feeds nobody any more. */
+COMPAT_NORETURN extern void fence_refuse_standby(void);
 
 #endif							/* LEASEHOLD_FENCE_REFUSE_H */

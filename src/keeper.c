@@ -221,6 +221,9 @@ follow_disk(Keeper *keeper)
 	fresh.incarnation = keeper->lease.incarnation;
 	fresh.epoch = Max(lease_epoch_to_persist(&keeper->lease),
 					  keeper->persisted.epoch);
+	fresh.held_epoch = keeper->persisted.held_epoch;
+	if (keeper->lease.pinned && keeper->lease.phase == LEASE_HOLDER)
+		fresh.held_epoch = Max(fresh.held_epoch, keeper->lease.epoch);
 	fresh.roster = keeper->roster_next.generation > keeper->roster.generation ?
 		keeper->roster_next : keeper->roster;
 	if (memcmp(&fresh, want, sizeof(fresh)) != 0)
@@ -275,8 +278,8 @@ follow_health(Keeper *keeper, ClockTime now)
 				(errmsg("leasehold: letting go of the lease, because the instance fails its health check")));
 		keeper_begin_drain(keeper, DRAIN_UNHEALTHY, "", CLOCK_S / 2, now);
 	}
-	keeper->lease.able = healthy && !keeper->ending &&
-		!RecoveryInProgress() && keeper->name[0] != '\0' &&
+	keeper->lease.able = keeper_is_candidate(keeper) && healthy &&
+		!keeper->ending && keeper->name[0] != '\0' &&
 		strcmp(keeper->name, settings_lease()) == 0 &&
 		keeper->persisted.incarnation == keeper->lease.incarnation &&
 		members_name_verdict(keeper, now) == NAME_MINE;
@@ -285,17 +288,12 @@ follow_health(Keeper *keeper, ClockTime now)
 static void
 follow_others(Keeper *keeper, ClockTime now)
 {
-	const LeaseRow *best = lease_best_row(&keeper->lease);
-
 	if (keeper->acquire_until != 0 &&
 		(now >= keeper->acquire_until || keeper->lease.phase == LEASE_HOLDER))
 		keeper->acquire_until = 0;
 	keeper->lease.eager = setting_priority > 0 || keeper->acquire_until != 0;
 	keeper->lease.stagger = keeper->acquire_until != 0 ? 0 :
-		election_stagger(keeper->candidate, keeper->ncandidates,
-						 keeper->self.name, setting_priority,
-						 best != NULL ? best->holder : "",
-						 2 * lease_look_interval(&keeper->lease));
+		keeper_stagger(keeper);
 }
 
 static void
@@ -307,9 +305,8 @@ turn(Keeper *keeper)
 		member_poll(keeper, i);
 	/* a deadline is judged by a clock read after whatever made us wait */
 	now = clock_now();
-	strlcpy(keeper->self.role, keeper->lease.phase == LEASE_HOLDER ?
-			"holder" : "follower", sizeof(keeper->self.role));
 	follow_disk(keeper);
+	keeper_look_at_instance(keeper);
 	follow_health(keeper, now);
 	follow_others(keeper, now);
 	keeper_serve_box(keeper, now);
@@ -318,6 +315,8 @@ turn(Keeper *keeper)
 	keeper_follow_handover(keeper, now);
 	keeper_follow_drain(keeper, now);
 	follow_lease_name(keeper, now);
+	keeper_order_instance(keeper, now);
+	keeper_choose_role(keeper);
 	publish_fence(keeper);
 	for (int i = 0; i < keeper->n; i++)
 		member_advance(keeper, i, clock_now());
@@ -509,7 +508,10 @@ leasehold_keeper_main(Datum arg)
 		shared_read(&leasehold_shared->addresses, &keeper->addresses);
 		turn(keeper);
 		if (may_end(keeper))
+		{
+			keeper_leave_farewell(keeper);
 			proc_exit(1);
+		}
 		if (wait_for_events(keeper) && !keeper->orphaned)
 			begin_end(keeper, DRAIN_ORPHANED);
 	}

@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "candidacy.h"
 #include "conninfo.h"
 #include "election.h"
 #include "lease.h"
@@ -47,6 +48,7 @@ typedef struct KeeperMember
 	ClockTime	sent_at;
 	ClockTime	rest_until;		/* back-off after a failure */
 	ClockTime	backoff;
+	char		role_told[16];	/* by our last heartbeat */
 	char		peer[96];		/* address it was last reached at (R14) */
 	StoreServer server;
 	StoreHead	head;
@@ -71,6 +73,7 @@ typedef enum DrainWhy
 	DRAIN_RELEASE,				/* leasehold.release() */
 	DRAIN_HANDOVER,				/* switchover: undone if it takes too long */
 	DRAIN_UNHEALTHY,
+	DRAIN_NOT_PROMOTED,			/* this standby could not be promoted */
 	DRAIN_RENAMED,				/* leasehold.lease names another lease */
 	DRAIN_SHUTDOWN,
 	DRAIN_ORPHANED				/* the postmaster is dead */
@@ -105,6 +108,7 @@ typedef struct Keeper
 	/* requests */
 	uint64		box_served;
 	ClockTime	acquire_until;	/* somebody asked for it until then */
+	bool		acquire_forced; /* ... in spite of lag and priority */
 	int64		handled_seq;	/* the last hand-over request dealt with */
 	char		answer[STORE_REASON_LEN];	/* why it was refused */
 
@@ -119,6 +123,14 @@ typedef struct Keeper
 	ClockTime	health_timeout;
 	ClockTime	health_grace;	/* holds until the first stamp after ... */
 	ClockTime	health_changed_at;	/* ... the timeout changed */
+
+	/* this instance, in a group of a primary and standbys */
+	Instance	instance;
+	Candidacy	candidacy;
+	InstanceOrders orders;		/* as last published */
+	ClockTime	promotion_at;	/* when it last made progress; or 0 */
+	uint64		promotion_replayed;
+	uint64		flush_asked;	/* during a drain; or 0 */
 
 	/* what is known of the others */
 	Candidate  *candidate;		/* [setting_peers_max] */
@@ -200,9 +212,38 @@ extern bool keeper_is_drained(void);
 /* Does the row stay this node's, for its next run? */
 extern bool keeper_keeps_row(const Keeper *keeper);
 
+/* Before the keeper ends: what the postmaster is to do when it ends. */
+extern void keeper_leave_farewell(const Keeper *keeper);
+
 /* What sessions of this instance ask for, and what people ask in the store. */
 extern void keeper_serve_box(Keeper *keeper, ClockTime now);
 extern void keeper_follow_handover(Keeper *keeper, ClockTime now);
+
+/* ---- keeper_instance.c ---- */
+
+/* Take in what this instance is and how far it has come. */
+extern void keeper_look_at_instance(Keeper *keeper);
+
+/* R12: may it take the lease; if not, why? */
+extern bool keeper_is_candidate(Keeper *keeper);
+extern const char *keeper_why_no_candidate(const Keeper *keeper);
+
+/* The role that the others are told. */
+extern void keeper_choose_role(Keeper *keeper);
+
+/* How long to let better candidates go first. */
+extern ClockTime keeper_stagger(const Keeper *keeper);
+
+/* Tell the steward what is to become of the instance. */
+extern void keeper_order_instance(Keeper *keeper, ClockTime now);
+
+/* Does somebody else hold the lease whose address is not known yet? */
+extern bool keeper_misses_leader(const Keeper *keeper);
+
+/* Handing over: can it be begun, may it be finished? */
+extern uint64 keeper_peer_position(const char *node);
+extern const char *keeper_why_not_hand_to(Keeper *keeper, const char *node);
+extern bool keeper_is_flushed(Keeper *keeper);
 
 /* The reason that goes into the history with a release or an acquire. */
 extern const char *keeper_release_reason(const Keeper *keeper);

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "keeper.h"
+#include "lease_rules.h"
 
 /* ------------------------------------------------------------------------
  * Giving the lease up
@@ -23,6 +24,7 @@ keeper_begin_drain(Keeper *keeper, DrainWhy why, const char *reserve_for,
 		return;
 	keeper->drain_why = why;
 	keeper->drain_until = now + limit;
+	keeper->flush_asked = 0;
 	pg_atomic_write_u32(&leasehold_shared->fence.draining, 1);
 	publish_fence(keeper);		/* a full barrier before the flags are read */
 }
@@ -38,13 +40,35 @@ keeper_is_drained(void)
 	return true;
 }
 
-/* With on_shutdown = keep, or paused, the row stays ours for the next run. */
+/*
+ * With on_shutdown = keep, or paused, the row stays ours for the next run.  A
+ * primary leaves its release to the postmaster (farewell.c).
+ */
 bool
 keeper_keeps_row(const Keeper *keeper)
 {
 	return keeper->lease.frozen ||
 		(keeper->drain_why == DRAIN_SHUTDOWN &&
-		 setting_on_shutdown == ON_SHUTDOWN_KEEP);
+		 (setting_on_shutdown == ON_SHUTDOWN_KEEP ||
+		  (keeper->lease.pinned && rule_may_write(&keeper->lease))));
+}
+
+void
+keeper_leave_farewell(const Keeper *keeper)
+{
+	const LeaseState *lease = &keeper->lease;
+	Farewell	farewell = {0};
+
+	if (lease->phase != LEASE_DRAINING || lease->frozen || keeper->orphaned ||
+		setting_on_shutdown != ON_SHUTDOWN_RELEASE ||
+		!keeper_keeps_row(keeper))
+		return;
+	farewell.release = true;
+	strlcpy(farewell.lease, keeper->name, sizeof(farewell.lease));
+	farewell.epoch = lease->epoch;
+	farewell.version = lease->version;
+	farewell.timeline = lease->timeline;
+	shared_publish(&leasehold_shared->farewell, &farewell);
 }
 
 /* Tell whoever asked, through the store. */
@@ -88,7 +112,7 @@ keeper_follow_drain(Keeper *keeper, ClockTime now)
 {
 	if (keeper->lease.phase == LEASE_DRAINING)
 	{
-		bool		drained = keeper_is_drained();
+		bool		drained = keeper_is_drained() && keeper_is_flushed(keeper);
 
 		if (drained || now >= keeper->drain_until)
 			end_drain(keeper, drained, now);
@@ -118,6 +142,7 @@ keeper_serve_box(Keeper *keeper, ClockTime now)
 	{
 		case ASK_ACQUIRE:
 			keeper->acquire_until = box->until;
+			keeper->acquire_forced = box->force;
 			keeper->lease.abstain_until = 0;
 			break;
 		case ASK_RELEASE:
@@ -146,6 +171,7 @@ void
 keeper_follow_handover(Keeper *keeper, ClockTime now)
 {
 	const LeaseRow *request = lease_request(&keeper->lease);
+	const char *why;
 	bool		to_us;
 
 	if (request == NULL)
@@ -159,10 +185,13 @@ keeper_follow_handover(Keeper *keeper, ClockTime now)
 		request->request_seq <= keeper->handled_seq || to_us)
 		return;
 	keeper->handled_seq = request->request_seq;
+	why = keeper_why_not_hand_to(keeper, request->handover_to);
 	if (keeper->lease.frozen || request->pause_wanted)
 		refuse_handover(keeper, "the lease is paused");
 	else if (!is_alive(keeper, request->handover_to))
 		refuse_handover(keeper, STORE_ANSWER_NOT_ALIVE);
+	else if (why != NULL)
+		refuse_handover(keeper, why);
 	else
 		keeper_begin_drain(keeper, DRAIN_HANDOVER, request->handover_to,
 						   clock_min(DRAIN_MAX, clock_ms(keeper->lease.ttl_ms) / 2), now);

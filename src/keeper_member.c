@@ -20,6 +20,7 @@
 
 #define BACKOFF_MIN		(20 * CLOCK_MS)
 #define BACKOFF_MAX		(2 * CLOCK_S)
+#define NODES_URGENT	(10 * CLOCK_MS)
 #define CONNECT_MIN		(250 * CLOCK_MS)
 #define CONNECT_MAX		(5 * CLOCK_S)
 
@@ -450,6 +451,23 @@ beat_interval(const Keeper *keeper)
 	return lease_renew_interval(&keeper->lease);
 }
 
+/*
+ * How often to read what the nodes say of themselves.  When the lease is free,
+ * or has just been taken, the others' last words are worth more.
+ */
+static ClockTime
+nodes_interval(const Keeper *keeper)
+{
+	const LeaseState *lease = &keeper->lease;
+
+	if (lease->pinned && lease->phase == LEASE_FOLLOWER &&
+		lease->free_since != 0)
+		return NODES_URGENT;
+	if (keeper_misses_leader(keeper))
+		return lease_look_interval(lease);
+	return clock_max(beat_interval(keeper), CLOCK_S / 4);
+}
+
 /* Only one member is asked for the rows that the views show. */
 static bool
 is_surveyed(const Keeper *keeper, int i)
@@ -493,12 +511,13 @@ next_chore(const Keeper *keeper, int i, ClockTime now)
 			return TASK_JOIN;
 		if (member->name.present &&
 			member->name.incarnation == keeper->lease.incarnation &&
-			now >= member->beat_at + beat_interval(keeper))
+			(now >= member->beat_at + beat_interval(keeper) ||
+			 strcmp(member->role_told, keeper->self.role) != 0))
 			return TASK_BEAT;
 	}
 	if (is_surveyed(keeper, i))
 	{
-		if (now >= keeper->nodes_at + clock_max(beat_interval(keeper), CLOCK_S / 4))
+		if (now >= keeper->nodes_at + nodes_interval(keeper))
 			return TASK_NODES;
 		if (now >= keeper->leases_at + clock_max(beat_interval(keeper), 2 * CLOCK_S))
 			return TASK_LEASES;
@@ -536,6 +555,8 @@ send_chore(Keeper *keeper, int i, MemberTask task, ClockTime now,
 								   deadline);
 		case TASK_BEAT:
 			member->beat_at = now;
+			strlcpy(member->role_told, keeper->self.role,
+					sizeof(member->role_told));
 			return store_send_beat(link, &keeper->self, deadline);
 		case TASK_NODES:
 			keeper->nodes_at = now;
@@ -608,8 +629,7 @@ member_due(Keeper *keeper, int i, ClockTime now)
 		return now;
 	at = member->beat_at + beat_interval(keeper);
 	if (is_surveyed(keeper, i))
-		at = clock_min(at, keeper->nodes_at +
-					   clock_max(beat_interval(keeper), CLOCK_S / 4));
+		at = clock_min(at, keeper->nodes_at + nodes_interval(keeper));
 	/* a chore that waits for something else must not make us spin */
 	return clock_max(at, now + 10 * CLOCK_MS);
 }

@@ -28,6 +28,8 @@ keeper_release_reason(const Keeper *keeper)
 			return "switchover";
 		case DRAIN_UNHEALTHY:
 			return "the instance failed its health check";
+		case DRAIN_NOT_PROMOTED:
+			return "the standby could not be promoted";
 		case DRAIN_RENAMED:
 			return "another lease governs the node";
 		case DRAIN_SHUTDOWN:
@@ -192,6 +194,8 @@ why_not_able(const Keeper *keeper)
 		return "The instance has not passed its own health check.";
 	if (keeper->ending)
 		return "The instance is shutting down.";
+	if (keeper->candidacy != CANDIDACY_FIT)
+		return keeper_why_no_candidate(keeper);
 	return "The node is not registered in the store yet, or its health check is overdue.";
 }
 
@@ -478,7 +482,10 @@ publish_nodes(Keeper *keeper, const PGresult *result, ClockTime now)
 	{
 		strlcpy(keeper->candidate[i].name, fresh[i].name, LEASE_NAME_LEN);
 		keeper->candidate[i].priority = fresh[i].priority;
+		keeper->candidate[i].incarnation = fresh[i].incarnation;
 		keeper->candidate[i].alive = fresh[i].alive;
+		keeper->candidate[i].stands = strcmp(fresh[i].role, "candidate") == 0;
+		(void) lsn_parse(fresh[i].lsn, &keeper->candidate[i].position);
 	}
 	if (LWLockConditionalAcquire(leasehold_shared->survey_lock, LW_EXCLUSIVE))
 	{

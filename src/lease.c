@@ -148,6 +148,7 @@ lease_resume_epoch(LeaseState *lease, int64_t epoch, int64_t closed_epoch,
 		lease->phase = LEASE_HOLDER;
 		lease->reason = LEASE_REASON_NONE;
 		lease->carry = deadline;
+		lease->told_epoch = epoch;	/* or there would be no deadline */
 	}
 	else
 	{
@@ -184,6 +185,8 @@ take_row(LeaseState *lease, LeaseMember *member, const LeaseRow *row,
 	member->row = *row;
 	member->seen = true;
 	member->seen_at = now;
+	if (row->present)
+		lease->pinned = row->pinned;
 	note_epoch(lease, row->epoch);
 	/* a member of another list may be in the middle of a change (R10) */
 	if (rule_counts(member) && row->version > lease->version)
@@ -301,6 +304,14 @@ abandon(LeaseState *lease, LeaseReason reason, ClockTime now)
 	enter(lease, LEASE_FOLLOWER, now);
 }
 
+/* R12: from now on this epoch may be used. */
+static void
+note_told(LeaseState *lease)
+{
+	if (lease->pinned && rule_timeline_told(lease))
+		lease->told_epoch = lease->epoch;
+}
+
 static void
 tick_holder(LeaseState *lease, ClockTime now)
 {
@@ -316,6 +327,8 @@ tick_holder(LeaseState *lease, ClockTime now)
 		abandon(lease, LEASE_REASON_HELD, now);
 	else if (lease->carry != 0 && rule_earned_until(lease) >= lease->carry)
 		lease->carry = 0;
+	if (lease->phase == LEASE_HOLDER)
+		note_told(lease);
 }
 
 static void
@@ -328,6 +341,7 @@ tick_acquiring(LeaseState *lease, ClockTime now)
 		lease->reason = LEASE_REASON_NONE;
 		lease->retake_at = 0;
 		enter(lease, LEASE_HOLDER, now);
+		note_told(lease);
 		return;
 	}
 	for (int i = 0; i < lease->nmembers; i++)
@@ -425,6 +439,7 @@ tick_follower(LeaseState *lease, ClockTime now)
 	if (reason != LEASE_REASON_NONE)
 		return;
 	lease->epoch = ++lease->highest_epoch;
+	lease->found = best->wrote;
 	lease->carry = 0;
 	lease->free_since = 0;
 	enter(lease, LEASE_ACQUIRING, now);
@@ -456,6 +471,21 @@ lease_tick(LeaseState *lease, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
+/*
+ * R12: nothing was written under an epoch that was given up before it could be
+ * used, whatever this instance has become meanwhile: the row says again what it
+ * said before, so that the others may take it.
+ */
+static void
+fill_timeline_given_up(const LeaseState *lease, const LeaseRow *row,
+					   LeaseRequest *request)
+{
+	if (lease->told_epoch == row->epoch)
+		return;
+	request->wrote = row->epoch == lease->epoch && lease->found.timeline != 0 ?
+		lease->found : row->wrote;
+}
+
 /* Every message of a holder carries a version above all before it (R14). */
 static void
 fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
@@ -466,6 +496,14 @@ fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
 	request->epoch = lease->epoch;
 	request->ttl_ms = lease->ttl_ms;
 	request->frozen = rule_promised_frozen(lease, &member->row);
+	/* R12: who has not written yet says what the row says */
+	request->wrote = member->row.wrote;
+	if (lease->writable)
+	{
+		request->wrote.timeline = lease->timeline;
+		request->wrote.epoch = lease->epoch;
+		request->wrote.lsn = lease->lsn;
+	}
 	if (op != LEASE_OP_LOOK)
 		request->version = ++lease->version;
 	if (op == LEASE_OP_ACQUIRE)
@@ -480,6 +518,7 @@ fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
 	{
 		request->epoch = member->row.epoch;
 		request->frozen = member->row.frozen;
+		fill_timeline_given_up(lease, &member->row, request);
 		copy_name(request->reserved_for, lease->reserve_for);
 	}
 }

@@ -30,10 +30,19 @@
 #include "clock.h"
 
 #define LEASE_NAME_LEN		64
+#define LEASE_SYSID_LEN		24
 #define LEASE_MEMBERS_MAX	9
 #define LEASE_TTL_MIN_MS	200
 #define LEASE_TTL_MAX_MS	3600000
 #define LEASE_RATE_PPM		500 /* assumed bound of a clock's rate error */
+
+/* R12: where somebody last wrote, of those who held a lease of kind "physical". */
+typedef struct LeaseWrote
+{
+	int32_t		timeline;		/* 0: not known */
+	int64_t		epoch;			/* under which; 0: nobody has yet */
+	uint64_t	lsn;			/* how far; 0: not known */
+} LeaseWrote;
 
 /* What a member says about the lease. */
 typedef struct LeaseRow
@@ -47,6 +56,11 @@ typedef struct LeaseRow
 	int32_t		ttl_ms;
 	bool		frozen;
 	char		reserved_for[LEASE_NAME_LEN];	/* a hand-over's target */
+	/* of kind "physical": the database that it governs, and how far its holder
+	 * had written (R12) */
+	bool		pinned;
+	char		sysid[LEASE_SYSID_LEN];
+	LeaseWrote	wrote;
 	/* requests of people: change neither epoch nor version */
 	int64_t		request_seq;	/* rises with every request */
 	int32_t		ttl_wanted_ms;
@@ -75,6 +89,7 @@ typedef struct LeaseRequest
 	bool		frozen;			/* what is written; release: thaw it as well */
 	bool		reclaim;		/* acquire: our own previous run's row (R7) */
 	char		reserved_for[LEASE_NAME_LEN];	/* release */
+	LeaseWrote	wrote;			/* renew, release: R12 */
 	char		from[LEASE_NAME_LEN];	/* acquire: whose it was, for history */
 	ClockTime	sent_at;		/* set by lease_next() */
 } LeaseRequest;
@@ -148,6 +163,9 @@ typedef struct LeaseState
 	ClockTime	not_before;		/* back-off after a lost race */
 	ClockTime	abstain_until;	/* after a release: leave it to others */
 	int64_t		durable_epoch;	/* highest epoch written to disk (R1) */
+	bool		writable;		/* the instance is out of recovery ... */
+	int32_t		timeline;		/* ... on this timeline ... */
+	uint64_t	lsn;			/* ... and has written and flushed so far */
 	/* members */
 	int			list_size;		/* length of the agreed list; majority is of
 								 * this; 0: no list is known yet */
@@ -162,6 +180,10 @@ typedef struct LeaseState
 	int64_t		version;		/* the last version written by this node */
 	int32_t		ttl_ms;			/* what renewals promise */
 	bool		frozen;			/* what renewals promise (R9) */
+	bool		pinned;			/* R12: the lease is of kind "physical" */
+	int64_t		told_epoch;		/* R12: under this epoch a majority knows our
+								 * timeline */
+	LeaseWrote	found;			/* what the row said when it was taken */
 	ClockTime	carry;			/* a deadline that outlives a change of the
 								 * member list or of the keeper process */
 	ClockTime	retake_at;		/* when to stop waiting for the node that the
@@ -227,7 +249,11 @@ extern void lease_tick(LeaseState *lease, ClockTime now);
 extern bool lease_next(LeaseState *lease, int member, ClockTime now,
 					   LeaseRequest *request);
 
-/* The moment after which this node may not write; 0 if it does not hold it. */
+/*
+ * The moment after which this node may not write; 0 if it does not hold it, or
+ * not yet: R12, of a physical group nobody writes before a majority knows on
+ * which timeline, or else a node without these writes might come to hold it.
+ */
 extern ClockTime lease_deadline(const LeaseState *lease);
 
 /* When to call lease_tick() and lease_next() again if nothing arrives. */

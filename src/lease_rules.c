@@ -165,12 +165,21 @@ rule_promised_frozen(const LeaseState *lease, const LeaseRow *row)
 	return lease->phase == LEASE_ACQUIRING ? row->frozen : lease->frozen;
 }
 
+/* R12: does the row say where this node writes, or is about to? */
+static bool
+has_told(const LeaseState *lease, const LeaseRow *row)
+{
+	return row->wrote.timeline == lease->timeline &&
+		row->wrote.epoch == lease->epoch;
+}
+
 /* Is the row's promise another than the one that renewals make now? */
 bool
 rule_promise_changed(const LeaseState *lease, const LeaseRow *row)
 {
 	return row->ttl_ms != lease->ttl_ms ||
-		row->frozen != rule_promised_frozen(lease, row);
+		row->frozen != rule_promised_frozen(lease, row) ||
+		(row->pinned && lease->writable && !has_told(lease, row));
 }
 
 /*
@@ -346,8 +355,34 @@ rule_held_until(const LeaseState *lease)
 	return clock_max(rule_earned_until(lease), lease->carry);
 }
 
+/* R12 */
+bool
+rule_timeline_told(const LeaseState *lease)
+{
+	int			n = 0;
+
+	for (int i = 0; i < lease->nmembers; i++)
+	{
+		const LeaseMember *member = &lease->member[i];
+
+		n += rule_counts(member) && member->seen &&
+			rule_row_is_current(lease, &member->row) &&
+			has_told(lease, &member->row);
+	}
+	return lease->writable && lease->list_size > 0 &&
+		n >= lease_majority(lease);
+}
+
+bool
+rule_may_write(const LeaseState *lease)
+{
+	return !lease->pinned ||
+		(lease->writable && lease->told_epoch == lease->epoch);
+}
+
 ClockTime
 lease_deadline(const LeaseState *lease)
 {
-	return lease->phase == LEASE_HOLDER ? rule_held_until(lease) : 0;
+	return lease->phase == LEASE_HOLDER && rule_may_write(lease) ?
+		rule_held_until(lease) : 0;
 }

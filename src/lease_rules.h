@@ -47,4 +47,8 @@ extern bool rule_meant_for_me(const LeaseState *lease);
 extern ClockTime rule_earned_until(const LeaseState *lease);
 extern ClockTime rule_held_until(const LeaseState *lease);
 
+/* R12: may what is held be used? Does a majority know our timeline? */
+extern bool rule_may_write(const LeaseState *lease);
+extern bool rule_timeline_told(const LeaseState *lease);
+
 #endif							/* LEASEHOLD_LEASE_RULES_H */

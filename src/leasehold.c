@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 
 #include "conninfo.h"
+#include "farewell.h"
 #include "fence.h"
 #include "settings.h"
 #include "shared.h"
@@ -33,6 +34,7 @@ _PG_init(void)
 	if (!preloaded || !IsPostmasterEnvironment || IsBinaryUpgrade)
 		return;
 	shared_request_hooks();
+	farewell_install();
 	fence_install();
 	workers_register();
 }

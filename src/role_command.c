@@ -16,9 +16,6 @@
  */
 #include "postgres.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +25,7 @@
 #include "storage/latch.h"
 
 #include "role_command.h"
+#include "shell.h"
 
 #define QUEUE_MAX	8
 
@@ -186,61 +184,6 @@ environment(const Change *change)
 	return env;
 }
 
-/*
- * Not every server version opens its files so that a program does not inherit
- * them.  This process runs no other programs, so they can all be marked.
- */
-static void
-close_files_on_exec(void)
-{
-	DIR		   *dir = opendir("/proc/self/fd");
-	struct dirent *entry;
-
-	if (dir == NULL)
-	{
-		for (int fd = 3; fd < 1024; fd++)
-			(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
-		return;
-	}
-	while ((entry = readdir(dir)) != NULL)
-		if (atoi(entry->d_name) > STDERR_FILENO)
-			(void) fcntl(atoi(entry->d_name), F_SETFD, FD_CLOEXEC);
-	closedir(dir);
-}
-
-/*
- * A program of its own: no signal of the server blocked or ignored, its own
- * process group, nothing to read, output where the server's messages go.
- */
-static int
-spawn_command(char *command, char **env, pid_t *pid)
-{
-	char	   *argv[] = {"/bin/sh", "-c", command, NULL};
-	posix_spawnattr_t attr;
-	posix_spawn_file_actions_t files;
-	sigset_t	none;
-	sigset_t	all;
-	int			error;
-
-	close_files_on_exec();
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setpgroup(&attr, 0);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK |
-							 POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null",
-									 O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&files, STDERR_FILENO, STDOUT_FILENO);
-	error = posix_spawn(pid, argv[0], &files, &attr, argv, env);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attr);
-	return error;
-}
-
 /* ------------------------------------------------------------------------
  * One at a time
  * ------------------------------------------------------------------------
@@ -257,7 +200,7 @@ start_next(void)
 	/* the setting may have been emptied meanwhile */
 	if (setting_role_command == NULL || setting_role_command[0] == '\0')
 		return;
-	error = spawn_command(command_line(&running), environment(&running),
+	error = spawn_shell(command_line(&running), environment(&running),
 						  &running_pid);
 	if (error == 0)
 		return;

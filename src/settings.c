@@ -34,6 +34,12 @@ int			setting_health_timeout = 0;
 char	   *setting_role_command = NULL;
 char	   *setting_advertise = NULL;
 bool		setting_local_ddl = false;
+int			setting_on_superseded = ON_SUPERSEDED_STAY;
+char	   *setting_rejoin_command = NULL;
+bool		setting_promote = true;
+bool		setting_follow = true;
+int			setting_max_lag = 16 * 1024;
+char	   *setting_peer_options = NULL;
 int			setting_leases_max = 64;
 int			setting_peers_max = 64;
 
@@ -56,6 +62,13 @@ static const struct config_enum_entry on_expiry_modes[] = {
 static const struct config_enum_entry on_shutdown_modes[] = {
 	{"release", ON_SHUTDOWN_RELEASE, false},
 	{"keep", ON_SHUTDOWN_KEEP, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry on_superseded_modes[] = {
+	{"stay", ON_SUPERSEDED_STAY, false},
+	{"shutdown", ON_SUPERSEDED_SHUTDOWN, false},
+	{"rejoin", ON_SUPERSEDED_REJOIN, false},
 	{NULL, 0, false}
 };
 
@@ -106,6 +119,12 @@ static bool
 check_advertise(char **newval, void **extra, GucSource source)
 {
 	return check_conninfo(newval, "leasehold.advertise");
+}
+
+static bool
+check_peer_options(char **newval, void **extra, GucSource source)
+{
+	return check_conninfo(newval, "leasehold.peer_options");
 }
 
 /* ------------------------------------------------------------------------
@@ -245,6 +264,37 @@ define_fence_settings(void)
 							 NULL, NULL, NULL);
 }
 
+/* For groups of a primary and its streaming standbys. */
+static void
+define_replication_settings(void)
+{
+	DefineCustomBoolVariable("leasehold.promote",
+							 "Promote this standby when it acquires the lease.",
+							 "A standby that may not be promoted does not acquire it.",
+							 &setting_promote, true, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("leasehold.follow",
+							 "Point this standby's primary_conninfo at the holder of the lease.",
+							 NULL, &setting_follow, true, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("leasehold.max_lag",
+							"A standby further behind than this does not acquire the lease.",
+							"-1 means no limit.",
+							&setting_max_lag, 16 * 1024, -1, INT_MAX, PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
+	define_choice("leasehold.on_superseded",
+				  "What a former primary does whose lease another node holds.",
+				  &setting_on_superseded, ON_SUPERSEDED_STAY,
+				  on_superseded_modes, 0);
+	define_text("leasehold.rejoin_command",
+				"Shell command that makes a former primary a standby again.",
+				&setting_rejoin_command, PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL);
+	define_text("leasehold.peer_options",
+				"Connection options that this node adds when it connects to a peer.",
+				&setting_peer_options, PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+				check_peer_options);
+}
+
 static void
 define_postmaster_settings(void)
 {
@@ -265,6 +315,7 @@ settings_define(bool preloaded)
 {
 	define_lease_settings();
 	define_fence_settings();
+	define_replication_settings();
 	if (preloaded)
 		define_postmaster_settings();
 	MarkGUCPrefixReserved("leasehold");

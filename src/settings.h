@@ -34,6 +34,13 @@ typedef enum OnShutdown
 	ON_SHUTDOWN_KEEP
 } OnShutdown;
 
+typedef enum OnSuperseded
+{
+	ON_SUPERSEDED_STAY,
+	ON_SUPERSEDED_SHUTDOWN,
+	ON_SUPERSEDED_REJOIN
+} OnSuperseded;
+
 extern char *setting_node_name; /* as written; see settings_node_name() */
 extern char *setting_store;
 extern char *setting_lease;		/* as written; see settings_lease() */
@@ -48,6 +55,12 @@ extern int	setting_health_timeout; /* ms, 0: ttl */
 extern char *setting_role_command;
 extern char *setting_advertise; /* as written; see settings_advertise() */
 extern bool setting_local_ddl;
+extern int	setting_on_superseded;	/* OnSuperseded */
+extern char *setting_rejoin_command;
+extern bool setting_promote;
+extern bool setting_follow;
+extern int	setting_max_lag;	/* kB, -1: no limit */
+extern char *setting_peer_options;
 extern int	setting_leases_max;
 extern int	setting_peers_max;
 

@@ -48,7 +48,9 @@ static Size
 pages_size(void)
 {
 	return MAXALIGN(sizeof(FenceNotice)) + MAXALIGN(sizeof(KeeperStatus)) +
-		MAXALIGN(sizeof(Addresses)) + 2 * MAXALIGN(sizeof(DurableState));
+		MAXALIGN(sizeof(Addresses)) + 2 * MAXALIGN(sizeof(DurableState)) +
+		MAXALIGN(sizeof(Instance)) + MAXALIGN(sizeof(InstanceOrders)) +
+		MAXALIGN(sizeof(Farewell));
 }
 
 static Size
@@ -156,6 +158,9 @@ recall(LeaseholdShared *shared)
 		ereport(LOG,
 				(errmsg("leasehold: file \"%s\" cannot be read", DURABLE_FILE),
 				 errdetail("The node stays fenced until it holds its lease.")));
+	/* a copy of another node's directory has held nothing */
+	if (strcmp(state.node, settings_node_name()) != 0)
+		state.held_epoch = 0;
 	pg_atomic_init_u64(&shared->highest_epoch, (uint64) state.epoch);
 	if (proof == DURABLE_BROKEN || state.lease[0] != '\0' ||
 		settings_lease()[0] != '\0')
@@ -175,6 +180,9 @@ init_shared(LeaseholdShared *shared)
 	init_page(&shared->addresses, &at, sizeof(Addresses));
 	init_page(&shared->to_persist, &at, sizeof(DurableState));
 	init_page(&shared->persisted, &at, sizeof(DurableState));
+	init_page(&shared->instance, &at, sizeof(Instance));
+	init_page(&shared->orders, &at, sizeof(InstanceOrders));
+	init_page(&shared->farewell, &at, sizeof(Farewell));
 	init_survey(shared, &at);
 	init_fence(&shared->fence, &at);
 
@@ -188,6 +196,10 @@ init_shared(LeaseholdShared *shared)
 	pg_atomic_init_u64(&shared->version, 0);
 	pg_atomic_init_u64(&shared->closed_epoch, 0);
 	pg_atomic_init_u64(&shared->healthy_at, 0);
+	pg_atomic_init_u64(&shared->flush_asked, 0);
+	pg_atomic_init_u64(&shared->flush_done, 0);
+	pg_atomic_init_u64(&shared->flushed_to, 0);
+	pg_atomic_init_u32(&shared->superseded, 0);
 	pg_atomic_init_u32(&shared->shutting_down, 0);
 	pg_atomic_init_u32(&shared->leave_asked, 0);
 	pg_atomic_init_u32(&shared->role_told, NODE_UNGOVERNED);

@@ -21,6 +21,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 
+#include "candidacy.h"
 #include "clock.h"
 #include "lease.h"
 #include "roster.h"
@@ -235,8 +236,33 @@ typedef struct DurableState
 	uint64		incarnation;	/* of the run that wrote it */
 	bool		ended;			/* that run closed its fence and ended */
 	int64		epoch;			/* the highest ever seen or used */
+	int64		held_epoch;		/* the last one under which it was held */
 	Roster		roster;			/* the last list adopted */
 } DurableState;
+
+/* What the keeper asks of the instance; the steward carries it out. */
+typedef struct InstanceOrders
+{
+	int64		promote_under;	/* be promoted, under this epoch; or 0 */
+	bool		superseded;		/* another node holds the lease of this primary */
+	int64		superseded_by;	/* ... under this epoch */
+	char		leader[LEASEHOLD_NAME_LEN]; /* writes now; "": nobody */
+	char		leader_address[256];
+	bool		pinned;			/* the lease is of kind "physical" */
+} InstanceOrders;
+
+/*
+ * What the postmaster does when all else has ended: release the lease that the
+ * keeper left to it.  Written by the keeper as it ends.
+ */
+typedef struct Farewell
+{
+	bool		release;
+	char		lease[LEASEHOLD_NAME_LEN];
+	int64		epoch;
+	int64		version;		/* the last one written */
+	int32		timeline;
+} Farewell;
 
 typedef struct SharedPage
 {
@@ -297,6 +323,9 @@ typedef struct LeaseholdShared
 	SharedPage	addresses;		/* Addresses [prober] */
 	SharedPage	to_persist;		/* DurableState [keeper] */
 	SharedPage	persisted;		/* DurableState [steward, postmaster] */
+	SharedPage	instance;		/* Instance [steward] */
+	SharedPage	orders;			/* InstanceOrders [keeper] */
+	SharedPage	farewell;		/* Farewell [keeper] */
 	LWLock	   *survey_lock;	/* the survey is too big for a page; the keeper
 								 * takes it only conditionally */
 	Survey	   *survey;
@@ -315,6 +344,12 @@ typedef struct LeaseholdShared
 
 	/* the steward's health stamp: when the instance was last seen healthy */
 	pg_atomic_uint64 healthy_at;	/* ClockTime, 0: never */
+	/* the keeper has all WAL flushed, by the steward, before it hands over */
+	pg_atomic_uint64 flush_asked;	/* rises with every request */
+	pg_atomic_uint64 flush_done;	/* the last one carried out ... */
+	pg_atomic_uint64 flushed_to;	/* ... and how far that came */
+	/* standbys must not follow this instance any more */
+	pg_atomic_uint32 superseded;
 	/* the keeper is about to end: it may release what it holds */
 	pg_atomic_uint32 shutting_down;
 	/* sessions may ask the steward to forget that a lease governs */

@@ -25,6 +25,7 @@
 #include "durable.h"
 #include "embedded.h"
 #include "health.h"
+#include "instance.h"
 #include "role_command.h"
 #include "sessions.h"
 #include "settings.h"
@@ -54,6 +55,7 @@ typedef struct Steward
 	Health		health;
 	Sessions	sessions;
 	Embedded	embedded;
+	InstanceWork instance;
 } Steward;
 
 /* ------------------------------------------------------------------------
@@ -218,6 +220,7 @@ turn(Steward *steward)
 
 	persist(steward, now);
 	leave(steward, now);
+	instance_step(&steward->instance, now);
 	shared_read(&leasehold_shared->status, &steward->status);
 	if (is_armed())
 		sessions_step(&steward->sessions, &steward->status, now);
@@ -243,6 +246,7 @@ next_due(const Steward *steward, ClockTime now)
 	if (steward->leave_since != 0)
 		due = clock_min(due, now + CLOCK_S);
 	due = clock_min(due, embedded_due(&steward->embedded));
+	due = clock_min(due, instance_due(&steward->instance, now));
 	if (is_armed())
 	{
 		due = clock_min(due, sessions_due(&steward->sessions));
@@ -286,6 +290,7 @@ leasehold_steward_main(Datum arg)
 	health_init(&steward->health);
 	sessions_init(&steward->sessions);
 	embedded_init(&steward->embedded);
+	instance_init(&steward->instance);
 	role_command_init();
 	for (;;)
 	{

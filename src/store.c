@@ -17,6 +17,7 @@
 
 #include "store.h"
 #include "store_care.h"
+#include "timeline.h"
 
 #define HEAD_COLUMNS \
 	"s.schema_version, s.store_id, s.generation, s.members, s.settled, s.changes"
@@ -24,7 +25,8 @@
 	t ".name, " t ".holder, " t ".incarnation, " t ".epoch, " t ".version, " \
 	t ".ttl_ms, " t ".frozen, " t ".reserved_for, " t ".request_seq, " \
 	t ".ttl_wanted_ms, " t ".pause_wanted, " t ".handover_to, " \
-	t ".kind, " t ".scope, " t ".dropped"
+	t ".kind, " t ".scope, " t ".dropped, " t ".system_identifier, " \
+	t ".timeline, " t ".timeline_epoch, " t ".holder_lsn"
 
 /* Their places in an answer. */
 enum
@@ -37,7 +39,8 @@ enum
 {
 	COL_NAME, COL_HOLDER, COL_INCARNATION, COL_EPOCH, COL_VERSION, COL_TTL,
 	COL_FROZEN, COL_RESERVED, COL_SEQ, COL_TTL_WANTED, COL_PAUSE_WANTED,
-	COL_HANDOVER, COL_KIND, COL_SCOPE, COL_DROPPED, COL_COUNT
+	COL_HANDOVER, COL_KIND, COL_SCOPE, COL_DROPPED, COL_SYSID, COL_TIMELINE,
+	COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_COUNT
 };
 #define AT_NODE_INCARNATION (AT_LEASE + COL_COUNT)
 #define AT_NODE_BEAT		(AT_NODE_INCARNATION + 1)
@@ -83,7 +86,8 @@ static const char renew_sql[] =
 " lsn = $9, timeline = $10, priority = $11"
 " WHERE name = $1 AND incarnation = $2 RETURNING incarnation, beat),"
 " r AS (UPDATE leasehold_store.lease SET version = $3, nonce = $4,"
-" ttl_ms = $5, frozen = $6, holder_lsn = $9, timeline = $10"
+" ttl_ms = $5, frozen = $6, timeline = $14, timeline_epoch = $15,"
+" holder_lsn = $16"
 " WHERE name = $7 AND holder = $1 AND incarnation = $2 AND epoch = $12"
 " AND version < $3 AND EXISTS (SELECT 1 FROM leasehold_store.store"
 " WHERE id = 1 AND generation = $13 AND settled)"
@@ -94,7 +98,8 @@ static const char renew_sql[] =
 
 static const char release_sql[] =
 "WITH r AS (UPDATE leasehold_store.lease SET holder = '', version = $3,"
-" nonce = $4, reserved_for = $5, frozen = false, handover_to = ''"
+" nonce = $4, reserved_for = $5, frozen = false, handover_to = '',"
+" timeline = $10, timeline_epoch = $11, holder_lsn = $12"
 " WHERE name = $6 AND holder = $1 AND incarnation = $2 AND epoch = $7"
 " AND version < $3 AND (NOT frozen OR $9) RETURNING " LEASE_COLUMNS("lease") "),"
 " h AS (INSERT INTO leasehold_store.history"
@@ -179,6 +184,15 @@ add_int(Params *params, int64 value)
 {
 	snprintf(params->number[params->n], sizeof(params->number[0]),
 			 INT64_FORMAT, value);
+	add_text(params, params->number[params->n]);
+}
+
+static void
+add_wrote(Params *params, const LeaseWrote *wrote)
+{
+	add_int(params, wrote->timeline);
+	add_int(params, wrote->epoch);
+	lsn_format(wrote->lsn, params->number[params->n], sizeof(params->number[0]));
 	add_text(params, params->number[params->n]);
 }
 
@@ -270,6 +284,7 @@ store_send_renew(Link *link, const char *lease, const StoreNode *self,
 	add_int(&params, self->priority);
 	add_int(&params, request->epoch);
 	add_int(&params, generation);
+	add_wrote(&params, &request->wrote);
 	return send_params(link, renew_sql, &params, deadline);
 }
 
@@ -289,6 +304,7 @@ store_send_release(Link *link, const char *lease, const StoreNode *self,
 	add_int(&params, request->epoch);
 	add_text(&params, reason);
 	add_bool(&params, request->frozen);
+	add_wrote(&params, &request->wrote);
 	return send_params(link, release_sql, &params, deadline);
 }
 
@@ -451,6 +467,12 @@ read_lease(const PGresult *result, int row, int at, StoreLease *lease)
 	get_text(result, row, at + COL_KIND, lease->kind, sizeof(lease->kind));
 	get_text(result, row, at + COL_SCOPE, lease->scope, sizeof(lease->scope));
 	r->present = !get_bool(result, row, at + COL_DROPPED);
+	r->pinned = strcmp(lease->kind, "physical") == 0;
+	get_text(result, row, at + COL_SYSID, r->sysid, sizeof(r->sysid));
+	r->wrote.timeline = (int32) get_int(result, row, at + COL_TIMELINE);
+	r->wrote.epoch = get_int(result, row, at + COL_TIMELINE_EPOCH);
+	(void) lsn_parse(PQgetvalue(result, row, at + COL_HOLDER_LSN),
+					 &r->wrote.lsn);
 }
 
 void

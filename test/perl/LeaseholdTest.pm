@@ -43,7 +43,8 @@ Makes and starts a group.  Options:
   members  => 1              number of members, each an instance of its own
   store    => STRING         leasehold.store of all nodes; default: the members
   lease    => 'main'         name of the lease
-  kind     => 'independent'
+  kind     => 'independent'  'physical': the first node is the primary, the others
+                             are made from a backup of it, and follow it
   ttl      => '1s'
   conf     => TEXT           more lines for each node's postgresql.conf
   member_conf => TEXT        the same for each member
@@ -405,6 +406,7 @@ sub new
 	$self->{store} = $options{store}
 	  // store_string($self->{proxies} ? $self->proxies : $self->members);
 
+	return $self->make_physical(%options) if $self->{kind} eq 'physical';
 	foreach my $name (@{ $options{nodes} // [ 'a', 'b' ] })
 	{
 		my @own = ($options{proxy} // '') eq 'nodes'
@@ -438,6 +440,50 @@ sub new
 		$self->govern if $options{governed} // 1;
 	}
 	return $self;
+}
+
+# A primary, and standbys that learn from the store whom to follow.
+sub make_physical
+{
+	my ($self, %options) = @_;
+	my ($first, @others) = @{ $options{nodes} // [ 'a', 'b' ] };
+	my $prefix = $self->{number} > 1 ? "g$self->{number}_" : '';
+	my %common = (
+		store => $self->{store},
+		lease => $self->{lease},
+		conf  => $options{conf});
+	my $primary = LeaseholdTest::Node->node(
+		$prefix . $first,
+		node_name => $first,
+		init      => { allows_streaming => 1 },
+		%common);
+
+	push @{ $self->{nodes} }, $primary;
+	$primary->append_conf('postgresql.conf',
+		"wal_log_hints = on\nmax_worker_processes = 16\n");
+	$primary->start;
+	$primary->safe_psql('postgres', 'CREATE EXTENSION leasehold');
+	$primary->safe_psql('postgres',
+		"SELECT leasehold.create_lease('$self->{lease}', ttl => '$self->{ttl}', kind => 'physical')");
+	$primary->make_table if $options{table} // 1;
+	$self->govern($primary);
+	$self->add_standby($_) foreach @others;
+	return $self;
+}
+
+sub add_standby
+{
+	my ($self, $name, %options) = @_;
+	my $from = $options{from} // $self->holder;
+	my $prefix = $self->{number} > 1 ? "g$self->{number}_" : '';
+	my $standby = LeaseholdTest::Node->standby($prefix . $name, $from,
+		node_name => $name, conf => $options{conf});
+
+	$standby->{leasehold_lease} = $self->{lease};
+	push @{ $self->{nodes} }, $standby;
+	$standby->start;
+	$standby->wait_streaming($from) unless $options{alone};
+	return $standby;
 }
 
 sub store_string { return join('; ', map { $_->connstr('leasehold_store') } @_); }
@@ -680,6 +726,39 @@ sub node
 	$node->append_conf('postgresql.conf', $options{conf}) if defined $options{conf};
 	$node->set_up_clock if $options{clock};
 	return $node;
+}
+
+# A standby of another node, not yet started.
+sub standby
+{
+	my ($class, $name, $from, %options) = @_;
+	my $node = $class->new($name);
+	my $backup = "for_$name";
+
+	$from->backup($backup);
+	$node->init_from_backup($from, $backup);
+	$node->set_standby_mode;
+	$node->{leasehold_name} = $options{node_name} // $name;
+	$node->append_conf('postgresql.conf', join("\n",
+		'leasehold.node_name = ' . quote($node->{leasehold_name}),
+		'leasehold.advertise = ' . quote($node->connstr)));
+	$node->append_conf('postgresql.conf', $options{conf}) if defined $options{conf};
+	return $node;
+}
+
+# Until this standby streams from that node.
+sub wait_streaming
+{
+	my ($self, $from) = @_;
+	LeaseholdTest::wait_until(
+		$self->name . ' streams from ' . $from->name,
+		sub {
+			my ($state, $answer) = $from->try(
+				'SELECT count(*) FROM pg_stat_replication WHERE state = \'streaming\' AND application_name = '
+				  . quote($self->{leasehold_name}));
+			$state eq '' && $answer eq '1';
+		});
+	return;
 }
 
 sub set_up_clock

@@ -1,0 +1,336 @@
+/*
+ * errand.c
+ *		A short-lived worker that follows the primary of the moment, and keeps a
+ *		replication slot for every other node.
+ *
+ * The slots are kept by whoever may be the primary next, too: so after a
+ * promotion nobody needs WAL that is gone.  Their number is that of the nodes,
+ * and max_slot_wal_keep_size bounds what they keep.
+ *
+ * The steward starts this worker when errand_is_due() says so.  It has a session
+ * without a database: an error ends it and nothing else, and the steward tries
+ * again.  Must never wait for the network.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "postmaster/bgworker.h"
+#include "replication/slot.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+
+#include "compat.h"
+#include "conninfo.h"
+#include "fence.h"
+#include "instance.h"
+#include "names.h"
+
+/* A slot that nobody streams from may stay behind its node by this much. */
+#define ADVANCE_BYTES	(UINT64CONST(1) << 20)
+
+/* The nodes that the store knows, as the keeper has read them. */
+typedef struct Peers
+{
+	int			n;
+	SurveyNode *node;
+} Peers;
+
+/* ------------------------------------------------------------------------
+ * What there is to do
+ * ------------------------------------------------------------------------
+ */
+
+/* False if the keeper has not read the nodes, or is reading them just now. */
+static bool
+read_peers(Peers *peers)
+{
+	Survey	   *survey = leasehold_shared->survey;
+	bool		read;
+
+	if (!LWLockConditionalAcquire(leasehold_shared->survey_lock, LW_SHARED))
+		return false;
+	read = survey->nodes_at != 0;
+	peers->n = survey->nnodes;
+	peers->node = palloc(sizeof(SurveyNode) * Max(peers->n, 1));
+	memcpy(peers->node, survey->node, sizeof(SurveyNode) * peers->n);
+	LWLockRelease(leasehold_shared->survey_lock);
+	return read;
+}
+
+static bool
+is_self(const SurveyNode *node)
+{
+	return strcmp(node->name, settings_node_name()) == 0;
+}
+
+/* A copy of the slot's state; false if there is none of this name. */
+static bool
+find_slot(const char *name, XLogRecPtr *position, bool *active)
+{
+	bool		found = false;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && !found; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use || strcmp(NameStr(slot->data.name), name) != 0)
+			continue;
+		found = true;
+		SpinLockAcquire(&slot->mutex);
+		*position = slot->data.restart_lsn;
+		*active = slot->active_pid != 0;
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return found;
+}
+
+/* How far a slot can be moved for this node; 0 if it should stay. */
+static XLogRecPtr
+slot_target(const SurveyNode *node, XLogRecPtr position, XLogRecPtr here)
+{
+	uint64		reported;
+
+	if (!lsn_parse(node->lsn, &reported))
+		return InvalidXLogRecPtr;
+	reported = Min(reported, here);
+	return reported > position + ADVANCE_BYTES ? reported : InvalidXLogRecPtr;
+}
+
+/* What this instance surely has. */
+static XLogRecPtr
+position_here(void)
+{
+	return RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetFlushRecPtr(NULL);
+}
+
+static bool
+slot_needs_care(const SurveyNode *node, XLogRecPtr here)
+{
+	char		name[SLOT_NAME_LEN];
+	XLogRecPtr	position;
+	bool		active;
+
+	leasehold_slot_name(node->name, name, sizeof(name));
+	if (!find_slot(name, &position, &active))
+		return true;
+	return !active && slot_target(node, position, here) != InvalidXLogRecPtr;
+}
+
+/* Does a node of this group use this slot? */
+static bool
+slot_has_node(const char *name, const Peers *peers)
+{
+	char		expected[SLOT_NAME_LEN];
+
+	for (int i = 0; i < peers->n; i++)
+	{
+		leasehold_slot_name(peers->node[i].name, expected, sizeof(expected));
+		if (!is_self(&peers->node[i]) && strcmp(expected, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* One of our slots that no node uses any more; NULL if there is none. */
+static char *
+find_orphan(const Peers *peers)
+{
+	char	   *orphan = NULL;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && orphan == NULL; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+		const char *name = NameStr(slot->data.name);
+
+		if (slot->in_use && slot->active_pid == 0 && SlotIsPhysical(slot) &&
+			strncmp(name, SLOT_PREFIX, strlen(SLOT_PREFIX)) == 0 &&
+			!slot_has_node(name, peers))
+			orphan = pstrdup(name);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return orphan;
+}
+
+/* The value that primary_conninfo should have; NULL if it is fine as it is. */
+static char *
+wanted_conninfo(const InstanceOrders *orders, const Instance *instance)
+{
+	char	   *wanted;
+	char		slot[SLOT_NAME_LEN];
+
+	if (!setting_follow || !instance->in_recovery || !instance->standby ||
+		orders->leader[0] == '\0')
+		return NULL;
+	wanted = conninfo_for_peer(orders->leader_address,
+							   setting_peer_options ? setting_peer_options : "",
+							   settings_node_name());
+	leasehold_slot_name(settings_node_name(), slot, sizeof(slot));
+	if (wanted == NULL ||
+		(PrimaryConnInfo != NULL && strcmp(wanted, PrimaryConnInfo) == 0 &&
+		 PrimarySlotName != NULL && strcmp(slot, PrimarySlotName) == 0))
+		return NULL;
+	return wanted;
+}
+
+static bool
+keeps_slots(const InstanceOrders *orders, const Instance *instance)
+{
+	return instance->known && !orders->superseded &&
+		(!instance->in_recovery || instance->standby);
+}
+
+bool
+errand_is_due(const InstanceOrders *orders, const Instance *instance)
+{
+	Peers		peers;
+	XLogRecPtr	here;
+
+	if (!instance->known)
+		return false;
+	if (wanted_conninfo(orders, instance) != NULL)
+		return true;
+	if (!keeps_slots(orders, instance) || !read_peers(&peers))
+		return false;
+	here = position_here();
+	for (int i = 0; i < peers.n; i++)
+		if (!is_self(&peers.node[i]) && slot_needs_care(&peers.node[i], here))
+			return true;
+	return find_orphan(&peers) != NULL;
+}
+
+/* ------------------------------------------------------------------------
+ * Following
+ * ------------------------------------------------------------------------
+ */
+
+static void
+alter_system(const char *name, const char *value)
+{
+	AlterSystemStmt *stmt = makeNode(AlterSystemStmt);
+	A_Const    *text = makeNode(A_Const);
+
+	text->val.sval.type = T_String;
+	text->val.sval.sval = pstrdup(value);
+	text->location = -1;
+	stmt->setstmt = makeNode(VariableSetStmt);
+	stmt->setstmt->kind = VAR_SET_VALUE;
+	stmt->setstmt->name = pstrdup(name);
+	stmt->setstmt->args = list_make1(text);
+	AlterSystemSetConfigFile(stmt);
+}
+
+static void
+follow(const InstanceOrders *orders, const Instance *instance)
+{
+	char	   *wanted = wanted_conninfo(orders, instance);
+	char		slot[SLOT_NAME_LEN];
+
+	if (wanted == NULL)
+		return;
+	leasehold_slot_name(settings_node_name(), slot, sizeof(slot));
+	alter_system("primary_slot_name", slot);
+	alter_system("primary_conninfo", wanted);
+	ereport(LOG,
+			(errmsg("leasehold: this standby follows node \"%s\" from now on",
+					orders->leader)));
+	(void) kill(PostmasterPid, SIGHUP);
+}
+
+/* ------------------------------------------------------------------------
+ * Slots
+ * ------------------------------------------------------------------------
+ */
+
+static void
+make_slot(const char *name)
+{
+	compat_create_physical_slot(name);
+	ReplicationSlotReserveWal();
+	ReplicationSlotMarkDirty();
+	ReplicationSlotSave();
+	ReplicationSlotRelease();
+}
+
+static void
+advance_slot(const char *name, XLogRecPtr to)
+{
+	compat_acquire_slot(name);
+	SpinLockAcquire(&MyReplicationSlot->mutex);
+	if (MyReplicationSlot->data.restart_lsn < to)
+		MyReplicationSlot->data.restart_lsn = to;
+	SpinLockRelease(&MyReplicationSlot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredLSN();
+	ReplicationSlotSave();
+	ReplicationSlotRelease();
+}
+
+static void
+keep_slot(const SurveyNode *node, XLogRecPtr here)
+{
+	char		name[SLOT_NAME_LEN];
+	XLogRecPtr	position;
+	XLogRecPtr	to;
+	bool		active;
+
+	leasehold_slot_name(node->name, name, sizeof(name));
+	if (!find_slot(name, &position, &active))
+		make_slot(name);
+	else if (!active &&
+			 (to = slot_target(node, position, here)) != InvalidXLogRecPtr)
+		advance_slot(name, to);
+}
+
+static void
+keep_slots(void)
+{
+	Peers		peers;
+	XLogRecPtr	here = position_here();
+	char	   *orphan;
+
+	if (!read_peers(&peers))
+		return;
+	while ((orphan = find_orphan(&peers)) != NULL)
+	{
+		ReplicationSlotDrop(orphan, true);
+		ereport(LOG,
+				(errmsg("leasehold: replication slot \"%s\" is dropped, since its node is gone",
+						orphan)));
+	}
+	for (int i = 0; i < peers.n; i++)
+		if (!is_self(&peers.node[i]))
+			keep_slot(&peers.node[i], here);
+}
+
+void
+leasehold_errand_main(Datum arg)
+{
+	InstanceOrders orders;
+	Instance	instance;
+
+	fence_exempt_process = true;
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	StartTransactionCommand();
+	shared_read(&leasehold_shared->orders, &orders);
+	shared_read(&leasehold_shared->instance, &instance);
+	follow(&orders, &instance);
+	if (keeps_slots(&orders, &instance))
+		keep_slots();
+	CommitTransactionCommand();
+	proc_exit(0);
+}

@@ -1,0 +1,398 @@
+/*
+ * instance.c
+ *		What becomes of the instance as its lease changes hands, where it is one
+ *		of a primary and its streaming standbys.
+ *
+ * Here: what it is (read from disk, published for the keeper), promotion, the
+ * flush before a hand-over, and what a superseded primary does.  Following
+ * another server and keeping slots is errand.c's.
+ *
+ * Called by the steward.  Must never decide who holds a lease, and never wait
+ * for another process.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "access/timeline.h"
+#include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "miscadmin.h"
+#include "replication/walreceiver.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/fd.h"
+#include "storage/spin.h"
+#include "utils/memutils.h"
+
+#include "instance.h"
+#include "shell.h"
+
+#define LOOK_RECOVERING		(10 * CLOCK_MS)
+#define LOOK_STANDBY		(CLOCK_S / 4)
+#define PROMOTE_AGAIN		(CLOCK_S / 2)
+#define TURN_AWAY			(CLOCK_S / 10)
+#define ERRAND_POLL			(20 * CLOCK_MS)
+#define ERRAND_PAUSE		(2 * CLOCK_S)
+
+extern char **environ;
+
+void
+instance_init(InstanceWork *work)
+{
+	memset(work, 0, sizeof(*work));
+	shared_read(&leasehold_shared->instance, &work->instance);
+	shared_read(&leasehold_shared->orders, &work->orders);
+}
+
+/* ------------------------------------------------------------------------
+ * What it is
+ * ------------------------------------------------------------------------
+ */
+
+/* The timeline that the WAL here ends on; 0 if that is not known yet. */
+static TimeLineID
+present_timeline(bool in_recovery)
+{
+	TimeLineID	received_on = 0;
+	TimeLineID	replayed_on = 0;
+	XLogRecPtr	received;
+	XLogRecPtr	replayed;
+
+	if (!in_recovery)
+		return GetWALInsertionTimeLine();
+	received = GetWalRcvFlushRecPtr(NULL, &received_on);
+	replayed = GetXLogReplayRecPtr(&replayed_on);
+	return received > replayed ? received_on : replayed_on;
+}
+
+/* False if the history file is not here yet. */
+static bool
+read_history(TimeLineID timeline, TimelineHistory *to)
+{
+	List	   *entries = readTimeLineHistory(timeline);
+	int			n = list_length(entries);
+	int			skip = Max(n - TIMELINES_MAX, 0);
+
+	/* (newest first) */
+	if (timeline > 1 && n == 1)
+		return false;
+	to->n = n - skip;
+	for (int i = 0; i < to->n; i++)
+	{
+		TimeLineHistoryEntry *entry = list_nth(entries, n - 1 - skip - i);
+
+		to->at[i].id = entry->tli;
+		to->at[i].end = entry->end;
+	}
+	return true;
+}
+
+static bool
+is_told_to_follow(void)
+{
+	struct stat st;
+
+	return stat(STANDBY_SIGNAL_FILE, &st) == 0;
+}
+
+static void
+look(InstanceWork *work)
+{
+	Instance	fresh = {0};
+	bool		in_recovery = RecoveryInProgress();
+	TimeLineID	timeline = present_timeline(in_recovery);
+
+	if (timeline == 0 ||
+		(work->instance.known && work->instance.in_recovery == in_recovery &&
+		 timeline_present(&work->instance.history) == timeline))
+		return;
+	if (!read_history(timeline, &fresh.history))
+		return;
+	fresh.known = true;
+	fresh.in_recovery = in_recovery;
+	fresh.standby = in_recovery && is_told_to_follow();
+	snprintf(fresh.sysid, sizeof(fresh.sysid), UINT64_FORMAT,
+			 GetSystemIdentifier());
+	work->instance = fresh;
+	shared_publish(&leasehold_shared->instance, &fresh);
+	shared_wake_keeper();
+}
+
+/* ------------------------------------------------------------------------
+ * Promotion
+ * ------------------------------------------------------------------------
+ */
+
+/* As pg_promote() does; repeated, for a postmaster that starts may not hear. */
+static void
+promote(InstanceWork *work, ClockTime now)
+{
+	FILE	   *file;
+
+	if (work->orders.promote_under == 0 || !RecoveryInProgress())
+	{
+		work->promote_at = 0;
+		return;
+	}
+	if (now < work->promote_at)
+		return;
+	if (work->promote_at == 0)
+		ereport(LOG,
+				(errmsg("leasehold: promoting this standby"),
+				 errdetail("The epoch is " INT64_FORMAT ".",
+						   work->orders.promote_under)));
+	work->promote_at = now + PROMOTE_AGAIN;
+	file = AllocateFile(PROMOTE_SIGNAL_FILE, "w");
+	if (file == NULL || FreeFile(file) != 0)
+	{
+		ereport(LOG,
+				(errcode_for_file_access(),
+				 errmsg("leasehold: could not write file \"%s\": %m",
+						PROMOTE_SIGNAL_FILE)));
+		return;
+	}
+	if (kill(PostmasterPid, SIGUSR1) != 0)
+		ereport(LOG, (errmsg("leasehold: could not signal the postmaster: %m")));
+}
+
+/* ------------------------------------------------------------------------
+ * The flush before a hand-over
+ * ------------------------------------------------------------------------
+ */
+
+static void
+flush_if_asked(void)
+{
+	LeaseholdShared *shared = leasehold_shared;
+	uint64		asked = pg_atomic_read_u64(&shared->flush_asked);
+	XLogRecPtr	end;
+
+	if (asked == pg_atomic_read_u64(&shared->flush_done) || RecoveryInProgress())
+		return;
+	end = GetXLogInsertRecPtr();
+	XLogFlush(end);
+	pg_atomic_write_u64(&shared->flushed_to, end);
+	pg_write_barrier();
+	pg_atomic_write_u64(&shared->flush_done, asked);
+	shared_wake_keeper();
+}
+
+/* ------------------------------------------------------------------------
+ * A superseded primary
+ * ------------------------------------------------------------------------
+ */
+
+/* Nobody is to follow a timeline that may be dead. */
+static void
+end_walsenders(void)
+{
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *sender = &WalSndCtl->walsnds[i];
+		pid_t		pid;
+
+		SpinLockAcquire(&sender->mutex);
+		pid = sender->pid;
+		SpinLockRelease(&sender->mutex);
+		if (pid != 0)
+			(void) kill(pid, SIGTERM);
+	}
+}
+
+static char **
+rejoin_environment(const InstanceOrders *orders)
+{
+	int			n = 0;
+	int			to = 0;
+	char	  **env;
+
+	while (environ[n] != NULL)
+		n++;
+	env = palloc(sizeof(char *) * (n + 5));
+	for (int i = 0; i < n; i++)
+		if (strncmp(environ[i], "LEASEHOLD_", 10) != 0)
+			env[to++] = environ[i];
+	env[to++] = psprintf("LEASEHOLD_DATA=%s", DataDir);
+	env[to++] = psprintf("LEASEHOLD_NODE=%s", settings_node_name());
+	env[to++] = psprintf("LEASEHOLD_LEASE=%s", settings_lease());
+	env[to++] = psprintf("LEASEHOLD_HOLDER=%s", orders->leader);
+	env[to] = NULL;
+	return env;
+}
+
+static void
+run_rejoin_command(InstanceWork *work)
+{
+	int			error;
+
+	if (setting_rejoin_command == NULL || setting_rejoin_command[0] == '\0')
+	{
+		ereport(LOG,
+				(errmsg("leasehold: leasehold.on_superseded is \"rejoin\", but leasehold.rejoin_command is empty")));
+		return;
+	}
+	ereport(LOG, (errmsg("leasehold: running the rejoin command")));
+	error = spawn_shell(setting_rejoin_command,
+						rejoin_environment(&work->orders), &work->rejoin_pid);
+	if (error == 0)
+		return;
+	work->rejoin_pid = 0;
+	errno = error;
+	ereport(LOG, (errmsg("leasehold: could not run the rejoin command: %m")));
+}
+
+static void
+reap_rejoin_command(InstanceWork *work)
+{
+	int			status;
+	pid_t		pid;
+
+	if (work->rejoin_pid == 0)
+		return;
+	pid = waitpid(work->rejoin_pid, &status, WNOHANG);
+	if (pid == 0 || (pid < 0 && errno == EINTR))
+		return;
+	work->rejoin_pid = 0;
+	if (pid > 0 && status != 0)
+		ereport(LOG,
+				(errmsg("leasehold: the rejoin command failed"),
+				 errdetail_internal("%s", wait_result_to_str(status))));
+}
+
+/*
+ * Once per loss of the lease, and only when somebody writes: before that there
+ * is nobody to follow.
+ */
+static void
+act_on_superseded(InstanceWork *work)
+{
+	const InstanceOrders *orders = &work->orders;
+
+	if (orders->leader[0] == '\0' || work->acted_on == orders->superseded_by ||
+		setting_on_superseded == ON_SUPERSEDED_STAY)
+		return;
+	work->acted_on = orders->superseded_by;
+	if (setting_on_superseded == ON_SUPERSEDED_REJOIN)
+		run_rejoin_command(work);
+	else
+	{
+		ereport(LOG,
+				(errmsg("leasehold: shutting the server down, since node \"%s\" is the primary now",
+						orders->leader)));
+		(void) kill(PostmasterPid, SIGINT);
+	}
+}
+
+static void
+follow_superseded(InstanceWork *work, ClockTime now)
+{
+	if (!work->orders.superseded)
+	{
+		work->turn_away_at = 0;
+		return;
+	}
+	if (now >= work->turn_away_at)
+	{
+		end_walsenders();
+		work->turn_away_at = now + TURN_AWAY;
+	}
+	act_on_superseded(work);
+}
+
+/* ------------------------------------------------------------------------
+ * Errands: what needs a database session or may raise an error
+ * ------------------------------------------------------------------------
+ */
+
+static void
+start_errand(InstanceWork *work, ClockTime now)
+{
+	BackgroundWorker worker = {0};
+	MemoryContext context;
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_ConsistentState;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_name, BGW_MAXLEN, "leasehold errand");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "leasehold errand");
+	snprintf(worker.bgw_library_name, MAXPGPATH, "leasehold");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "leasehold_errand_main");
+
+	/* the handle has to outlive this turn of the steward's loop */
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	if (!RegisterDynamicBackgroundWorker(&worker, &work->errand))
+	{
+		work->errand = NULL;
+		ereport(LOG,
+				(errmsg("leasehold: the server has no free worker process"),
+				 errdetail("Replication slots are not kept, and no new primary is followed."),
+				 errhint("Raise max_worker_processes.")));
+		work->errand_at = now + 30 * CLOCK_S;
+	}
+	else
+		work->errand_at = now + ERRAND_POLL;
+	MemoryContextSwitchTo(context);
+}
+
+static void
+run_errands(InstanceWork *work, ClockTime now)
+{
+	pid_t		pid;
+
+	if (now < work->errand_at)
+		return;
+	if (work->errand == NULL)
+	{
+		if (errand_is_due(&work->orders, &work->instance))
+			start_errand(work, now);
+		else
+			work->errand_at = now + CLOCK_S;
+	}
+	else if (GetBackgroundWorkerPid(work->errand, &pid) == BGWH_STOPPED)
+	{
+		pfree(work->errand);
+		work->errand = NULL;
+		work->errand_at = now + ERRAND_PAUSE;
+	}
+	else
+		work->errand_at = now + ERRAND_POLL;
+}
+
+void
+instance_step(InstanceWork *work, ClockTime now)
+{
+	InstanceOrders old = work->orders;
+
+	look(work);
+	flush_if_asked();
+	shared_read(&leasehold_shared->orders, &work->orders);
+	promote(work, now);
+	follow_superseded(work, now);
+	reap_rejoin_command(work);
+	/* a new leader is followed at once */
+	if (strcmp(old.leader, work->orders.leader) != 0 ||
+		strcmp(old.leader_address, work->orders.leader_address) != 0)
+		work->errand_at = clock_min(work->errand_at, now);
+	if (work->orders.pinned)
+		run_errands(work, now);
+}
+
+ClockTime
+instance_due(const InstanceWork *work, ClockTime now)
+{
+	ClockTime	due = CLOCK_NEVER;
+
+	if (!work->instance.known || work->orders.promote_under != 0)
+		due = now + LOOK_RECOVERING;
+	else if (work->instance.in_recovery)
+		due = now + LOOK_STANDBY;
+	if (work->orders.superseded)
+		due = clock_min(due, clock_max(now, work->turn_away_at));
+	if (work->orders.pinned)
+		due = clock_min(due, clock_max(now, work->errand_at));
+	return due;
+}
