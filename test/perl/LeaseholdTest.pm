@@ -1067,7 +1067,9 @@ sub ask
 	{
 		my ($state, $answer) = $self->try($sql);
 		return $answer if $state eq '';
-		croak $self->name . ": $sql: $answer" if $state ne '57P01';
+		# one that was still being opened shows no SQLSTATE
+		croak $self->name . ": $sql: $answer"
+		  if $state ne '57P01' && $answer !~ /FATAL:  terminating connection due to administrator command/;
 	}
 }
 
