@@ -61,6 +61,18 @@ clear_fault(KeeperMember *member)
 	member->backoff = 0;
 }
 
+/*
+ * Did the member take what this node wrote there?  The heartbeat is what finds
+ * out: it costs no epoch, and is repeated as soon as the member may be asked.
+ */
+static void
+note_written(Keeper *keeper, int i, bool written)
+{
+	keeper->lease.member[i].refuses = !written;
+	if (!written)
+		keeper->member[i].beat_at = 0;
+}
+
 /* Leave it alone for a while, longer each time, never in step with others. */
 static void
 rest(Keeper *keeper, int i, ClockTime now)
@@ -232,6 +244,8 @@ got_lease_answer(Keeper *keeper, int i, const PGresult *result, ClockTime now)
 	if (op == LEASE_OP_LOOK || (op == LEASE_OP_RENEW && answer.node_present))
 		election_watch_name(&member->name, answer.node_present,
 							answer.node_incarnation, answer.node_beat, now);
+	if (op != LEASE_OP_LOOK && answer.effective)
+		note_written(keeper, i, true);
 	if (op == LEASE_OP_RENEW && answer.effective)
 	{
 		keeper->last_renewal = member->sent_at;
@@ -263,6 +277,8 @@ got_error(Keeper *keeper, int i, MemberTask task, const PGresult *result,
 	member->write_fault = task == TASK_BEAT || task == TASK_JOIN ||
 		task == TASK_ANSWER ||
 		(task == TASK_LEASE && member->request.op != LEASE_OP_LOOK);
+	if (task == TASK_BEAT || task == TASK_JOIN)
+		note_written(keeper, i, false);
 	rest(keeper, i, now);
 }
 
@@ -311,10 +327,13 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 			clear_fault(member);
 			/* no row: somebody else has the name now; a look will tell */
 			if (PQntuples(result) == 1)
+			{
+				note_written(keeper, i, true);
 				election_watch_name(&member->name, true,
 									strtoull(PQgetvalue(result, 0, 0), NULL, 10),
 									strtoll(PQgetvalue(result, 0, 1), NULL, 10),
 									now);
+			}
 			break;
 		case TASK_SETTLE:
 			keeper->lease.member[i].look_now = true;

@@ -243,6 +243,8 @@ reason_text(const Keeper *keeper, NodeState state, const char *holder,
 			return why_not_able(keeper);
 		case LEASE_REASON_NOT_EAGER:
 			return "It is free, but leasehold.priority is 0 on this node.";
+		case LEASE_REASON_UNWRITABLE:
+			return psprintf("The store cannot be written.%s", first_fault(keeper));
 		case LEASE_REASON_BACKING_OFF:
 			return "It is free; other nodes go first.";
 		case LEASE_REASON_MARGIN:

@@ -245,6 +245,7 @@ lease_replied(LeaseState *lease, int i, const LeaseRow *row, ClockTime now)
 		return;
 	}
 	member->in_flight = false;
+	member->failed_epoch = 0;
 	if (row == NULL)
 	{
 		/* no effect: our picture of the row, or of the list, is out of date */
@@ -270,6 +271,8 @@ lease_failed(LeaseState *lease, int i, ClockTime now)
 	member->in_flight = false;
 	member->discard = false;
 	member->retry_at = now + retry_pause(lease);
+	if (member->sent.op == LEASE_OP_ACQUIRE)
+		member->failed_epoch = member->sent.epoch;
 	if (member->sent.op == LEASE_OP_RENEW)
 		member->renewed_at = 0; /* the next answer tells as much as a look */
 	else
@@ -331,30 +334,49 @@ tick_holder(LeaseState *lease, ClockTime now)
 		note_told(lease);
 }
 
+/*
+ * R4: chance decides the next round.  Where it is not a rival but an error that
+ * keeps a majority from being won, rounds become rarer, up to one in a ttl.
+ */
+static void
+back_off(LeaseState *lease, bool by_errors, ClockTime now)
+{
+	ClockTime	shortest = 4 * lease_look_interval(lease);
+	ClockTime	longest = clock_max(shortest, clock_ms(lease->ttl_ms));
+	ClockTime	span = by_errors ?
+		clock_min(clock_max(2 * lease->setback, shortest), longest) : shortest;
+
+	lease->setback = by_errors ? span : 0;
+	lease->not_before = now + (span - shortest) / 2 +
+		(ClockTime) (next_random(lease) % (uint64_t) span);
+}
+
 static void
 tick_acquiring(LeaseState *lease, ClockTime now)
 {
+	int			spare = lease->list_size - lease_majority(lease);
 	int			refused = 0;
+	int			failed = 0;
 
 	if (now < rule_earned_until(lease))
 	{
 		lease->reason = LEASE_REASON_NONE;
 		lease->retake_at = 0;
+		lease->setback = 0;
 		enter(lease, LEASE_HOLDER, now);
 		note_told(lease);
 		return;
 	}
 	for (int i = 0; i < lease->nmembers; i++)
-		if (lease->member[i].refused_epoch == lease->epoch)
-			refused++;
-	if (!lease->able ||
-		refused > lease->list_size - lease_majority(lease) ||
+	{
+		refused += lease->member[i].refused_epoch == lease->epoch;
+		failed += lease->member[i].failed_epoch == lease->epoch;
+	}
+	if (!lease->able || refused > spare ||
 		now >= lease->phase_since + rule_acquire_timeout(lease))
 	{
-		/* R4: give back what was won, and let chance decide the next round */
-		lease->not_before = now +
-			(ClockTime) (next_random(lease) %
-						 (uint64_t) (4 * lease_look_interval(lease)));
+		/* what was won is given back (R4) */
+		back_off(lease, failed > spare, now);
 		lease->free_since = 0;
 		abandon(lease, LEASE_REASON_BACKING_OFF, now);
 	}
@@ -392,9 +414,11 @@ why_not_acquire(LeaseState *lease, ClockTime now)
 			LEASE_REASON_EXPIRED : LEASE_REASON_NO_MAJORITY;
 	if (best == NULL)
 		return LEASE_REASON_UNKNOWN_LEASE;
-	if (rule_count_takeable(lease, now) < lease_majority(lease))
+	if (rule_count_winnable(lease, now) < lease_majority(lease))
 	{
 		lease->free_since = 0;
+		if (rule_is_unwritable(lease, now))
+			return LEASE_REASON_UNWRITABLE;
 		if (best->frozen)
 			return LEASE_REASON_FROZEN;
 		if (best->holder[0] == '\0' && best->reserved_for[0] != '\0')

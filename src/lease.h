@@ -104,9 +104,11 @@ typedef struct LeaseMember
 	bool		look_now;		/* its row may have changed under us */
 	bool		in_flight;
 	bool		occupied;		/* the caller's: its session is busy otherwise */
+	bool		refuses;		/* the caller's: it can be read, but not written */
 	bool		discard;		/* the answer under way no longer counts */
 	int64_t		tried_epoch;	/* an acquire under this epoch was sent */
 	int64_t		refused_epoch;	/* ... and its guards refused it */
+	int64_t		failed_epoch;	/* ... and an error came back, or nothing */
 	LeaseRequest sent;			/* the last request, in flight or not */
 	LeaseRow	row;
 	ClockTime	seen_at;
@@ -140,6 +142,7 @@ typedef enum LeaseReason
 	LEASE_REASON_RESERVED,		/* being handed to another node */
 	LEASE_REASON_NOT_ABLE,		/* see why the caller said so */
 	LEASE_REASON_NOT_EAGER,		/* free, but left to others */
+	LEASE_REASON_UNWRITABLE,	/* free, but too few members can be written */
 	LEASE_REASON_BACKING_OFF,	/* lost a race */
 	LEASE_REASON_MARGIN,		/* the safety margin eats the ttl */
 	LEASE_REASON_DISK,			/* the epoch is not durable here yet */
@@ -160,7 +163,7 @@ typedef struct LeaseState
 	bool		able;			/* may this node hold it at all? */
 	bool		eager;			/* does it take it by itself? */
 	ClockTime	stagger;		/* how long to let better candidates go first */
-	ClockTime	not_before;		/* back-off after a lost race */
+	ClockTime	not_before;		/* back-off after an attempt that failed */
 	ClockTime	abstain_until;	/* after a release: leave it to others */
 	int64_t		durable_epoch;	/* highest epoch written to disk (R1) */
 	bool		writable;		/* the instance is out of recovery ... */
@@ -190,6 +193,7 @@ typedef struct LeaseState
 								 * lease was handed to; or 0 */
 	ClockTime	free_since;		/* when a majority became takeable; or 0 */
 	ClockTime	phase_since;
+	ClockTime	setback;		/* grows with attempts that failed by errors */
 	char		reserve_for[LEASE_NAME_LEN];	/* to whom it is released */
 	uint64_t	random;			/* state of the generator for back-off */
 } LeaseState;

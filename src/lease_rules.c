@@ -231,16 +231,37 @@ rule_takeable(const LeaseState *lease, const LeaseMember *member, ClockTime now)
 	return rule_takeable_at(lease, member) <= now;
 }
 
+/*
+ * How many members could be won now, as far as is known?  An attempt without a
+ * majority of them would win nothing, and costs an epoch and its way to the disk.
+ */
 int
-rule_count_takeable(const LeaseState *lease, ClockTime now)
+rule_count_winnable(const LeaseState *lease, ClockTime now)
 {
 	int			n = 0;
 
 	for (int i = 0; i < lease->nmembers; i++)
-		if (lease->member[i].reachable &&
+		if (lease->member[i].reachable && !lease->member[i].refuses &&
 			rule_takeable(lease, &lease->member[i], now))
 			n++;
 	return n;
+}
+
+/* Is a majority to be had, but for members that refuse to be written? */
+bool
+rule_is_unwritable(const LeaseState *lease, ClockTime now)
+{
+	int			takeable = 0;
+	int			refusing = 0;
+
+	for (int i = 0; i < lease->nmembers; i++)
+		if (rule_takeable(lease, &lease->member[i], now))
+		{
+			takeable++;
+			refusing += lease->member[i].refuses;
+		}
+	return takeable >= lease_majority(lease) &&
+		takeable - refusing < lease_majority(lease);
 }
 
 /* Has a hand-over, or our own previous run, left the lease to this node? */

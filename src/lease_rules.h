@@ -39,7 +39,8 @@ extern ClockTime rule_takeable_at(const LeaseState *lease,
 								  const LeaseMember *member);
 extern bool rule_takeable(const LeaseState *lease, const LeaseMember *member,
 						  ClockTime now);
-extern int	rule_count_takeable(const LeaseState *lease, ClockTime now);
+extern int	rule_count_winnable(const LeaseState *lease, ClockTime now);
+extern bool rule_is_unwritable(const LeaseState *lease, ClockTime now);
 extern bool rule_is_disowned(const LeaseState *lease);
 extern bool rule_meant_for_me(const LeaseState *lease);
 

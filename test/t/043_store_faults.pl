@@ -109,6 +109,29 @@ sub copy_directory
 	return;
 }
 
+# The highest epochs that the nodes have noted on their disks.
+sub noted_epochs
+{
+	return map {
+		PostgreSQL::Test::Utils::slurp_file($_->data_dir . '/leasehold.state') =~ /^epoch (\d+)$/m;
+		$1
+	} $a, $b;
+}
+
+# Each attempt to take the lease costs an epoch and a file on the disk.  A store
+# that can be read, but not written, must not keep the nodes busy with that.
+sub no_epoch_is_wasted
+{
+	my ($what) = @_;
+
+	outlast(clock_now());
+	my @before = noted_epochs();
+	outlast(clock_now()) foreach 1 .. 4;
+	my @after = noted_epochs();
+	cmp_ok($after[$_] - $before[$_], '<=', 1, "$what: node $_ wastes no epochs") foreach 0, 1;
+	return;
+}
+
 sub outlast
 {
 	my ($since) = @_;
@@ -221,7 +244,12 @@ foreach my $fault (@faults)
 	my $since = clock_now();
 	$break->();
 	nobody_writes($what, $reason);
+	no_epoch_is_wasted($what) if $what =~ /read-only|no place/;
 	$mend->();
+	my $mended = clock_now();
+	$group->wait_holder;
+	cmp_ok(clock_now() - $mended, '<', 5e9 * $ttl, "$what, and is mended: the lease is taken soon")
+	  if $what =~ /read-only|no place/;
 	somebody_writes("$what, and is mended");
 	none_late($what, $since);
 }
@@ -387,6 +415,7 @@ foreach my $case (@some)
 	$since = clock_now();
 	$break->(@two);
 	nobody_writes("two of three members $what", qr/[01] of 3 members|cannot be written/);
+	no_epoch_is_wasted("two of three members $what") if $what eq 'read-only';
 	$mend->($two[0]);
 	somebody_writes("two of three members $what, one of them mended");
 	$mend->($two[1]);

@@ -797,6 +797,67 @@ test_r4_not_able_any_more(void **state)
 	expect(0, LEASE_OP_RELEASE);
 }
 
+/*
+ * For so long, or until it holds, member 0 answers looks; acquires fail, unless
+ * they are served, too.  Returns how many epochs were tried.
+ */
+static int64_t
+go_on(int64_t ms, bool serves)
+{
+	int64_t		before = lease.highest_epoch;
+
+	for (int64_t passed = 0; passed < ms && lease.phase != LEASE_HOLDER;
+		 passed += 10)
+	{
+		if (lease_next(&lease, 0, now, &sent[0]))
+		{
+			if (sent[0].op == LEASE_OP_LOOK)
+				saw(0);
+			else if (serves || sent[0].op == LEASE_OP_RELEASE)
+				accept(0);
+			else
+				lose(0);
+		}
+		pass_ms(10);
+	}
+	return lease.highest_epoch - before;
+}
+
+/* Each attempt costs an epoch: they become rarer, and a win makes up for it. */
+static void
+test_r4_attempts_that_fail_become_rarer(void **state)
+{
+	start(1);
+	assert_in_range(go_on(TTL, false), 2, 3);
+	assert_in_range(go_on(50 * TTL, false), 20, 60);
+	assert_in_range(go_on(2 * TTL, true), 0, 1);
+	assert_int_equal(lease.phase, LEASE_HOLDER);
+	lease_close(&lease, now);
+	assert_in_range(go_on(TTL, false), 2, 3);
+}
+
+/* A member that failed and then answered does not make the round a failure. */
+static void
+test_r4_a_fault_that_passed(void **state)
+{
+	start(1);
+	look(0);
+	for (int i = 0; i < 8; i++)
+	{
+		expect(0, LEASE_OP_ACQUIRE);
+		lose(0);
+		pass_ms(LOOK);
+		look(0);
+		expect(0, LEASE_OP_ACQUIRE);
+		refuse(0);
+		assert_int_equal(lease.phase, LEASE_FOLLOWER);
+		assert_true(lease.not_before < now + clock_ms(4 * LOOK));
+		pass_ms(4 * LOOK);
+		look(0);
+		assert_int_equal(lease.phase, LEASE_ACQUIRING);
+	}
+}
+
 /* Another node gives a member back while the race goes on. */
 static void
 test_r4_a_refusal_is_not_the_end(void **state)
@@ -1706,6 +1767,44 @@ test_not_able(void **state)
 	assert_int_equal(lease.phase, LEASE_ACQUIRING);
 }
 
+/* No epoch is spent on members that are known to refuse writes. */
+static void
+test_store_refuses_writes(void **state)
+{
+	start_follower(3);
+	lease.member[0].refuses = lease.member[2].refuses = true;
+	for (int ms = 0; ms < 10 * TTL; ms += LOOK)
+	{
+		pass_ms(LOOK);
+		look_all();
+		assert_int_equal(lease.phase, LEASE_FOLLOWER);
+	}
+	assert_int_equal(lease.reason, LEASE_REASON_UNWRITABLE);
+	assert_int_equal(lease.highest_epoch, 5);
+	assert_int_equal(lease_epoch_to_persist(&lease), 6);
+	/* a moment out of reach makes it no other store */
+	lease_set_reachable(&lease, 2, false, true);
+	pass_ms(0);
+	assert_int_equal(lease.reason, LEASE_REASON_UNWRITABLE);
+	lease_set_reachable(&lease, 2, true, true);
+	/* two of three do */
+	lease.member[2].refuses = false;
+	pass_ms(0);
+	assert_int_equal(lease.phase, LEASE_ACQUIRING);
+	assert_int_equal(lease.epoch, 6);
+}
+
+/* Who holds the lease matters more than that one could not take it. */
+static void
+test_refusing_store_is_held(void **state)
+{
+	start_follower(3);
+	for (int i = 0; i < 3; i++)
+		lease.member[i].refuses = true;
+	pass_ms(LOOK);
+	assert_int_equal(lease.reason, LEASE_REASON_HELD);
+}
+
 static void
 test_not_eager(void **state)
 {
@@ -2182,6 +2281,8 @@ main(void)
 		cmocka_unit_test(test_r4_backs_off_and_takes_another_epoch),
 		cmocka_unit_test(test_r4_back_off_differs_between_nodes),
 		cmocka_unit_test(test_r4_not_able_any_more),
+		cmocka_unit_test(test_r4_attempts_that_fail_become_rarer),
+		cmocka_unit_test(test_r4_a_fault_that_passed),
 		cmocka_unit_test(test_r4_a_refusal_is_not_the_end),
 		cmocka_unit_test(test_r5_no_answer_extends_nothing),
 		cmocka_unit_test(test_r5_a_look_extends_nothing),
@@ -2225,6 +2326,8 @@ main(void)
 		cmocka_unit_test(test_fault_is_followed_by_a_pause),
 		cmocka_unit_test(test_never_a_busy_loop),
 		cmocka_unit_test(test_not_able),
+		cmocka_unit_test(test_store_refuses_writes),
+		cmocka_unit_test(test_refusing_store_is_held),
 		cmocka_unit_test(test_not_eager),
 		cmocka_unit_test(test_stagger_lets_others_go_first),
 		cmocka_unit_test(test_stagger_starts_anew),
