@@ -222,7 +222,11 @@ reason_text(const Keeper *keeper, NodeState state, const char *holder,
 	switch (keeper->lease.reason)
 	{
 		case LEASE_REASON_NONE:
-			return "";
+			return state != NODE_ACQUIRING ||
+				keeper->lease.phase != LEASE_HOLDER ? "" :
+				keeper->instance.in_recovery ?
+				"It is held, and this standby is being promoted." :
+				"It is held, and a majority of the store has yet to learn on which timeline.";
 		case LEASE_REASON_STARTING:
 			return "The store has not been read yet.";
 		case LEASE_REASON_NO_MAJORITY:
@@ -272,6 +276,8 @@ node_state(const Keeper *keeper, ClockTime now)
 	switch (keeper->lease.phase)
 	{
 		case LEASE_HOLDER:
+			if (!rule_may_write(&keeper->lease))
+				return NODE_ACQUIRING;
 			return lease_deadline(&keeper->lease) == CLOCK_NEVER ?
 				NODE_PAUSED : NODE_HOLDER;
 		case LEASE_DRAINING:
