@@ -45,6 +45,8 @@ extern const StoreLease *sql_require_lease(StoreGroup *group);
 /* The lease may go while this session waits: on_expiry must not end it. */
 extern void sql_spare_session(void);
 
+#define SQL_TIMEOUT_MAX_MS	(24 * 3600 * 1000)
+
 /* A duration between two limits, in milliseconds. */
 extern int64 sql_milliseconds(FunctionCallInfo fcinfo, int arg, const char *what,
 							  int64 min, int64 max);

@@ -1,0 +1,102 @@
+/*
+ * watch.c
+ *		What the members of a group say of its lease, one round after another.
+ */
+#include "postgres.h"
+
+#include "store_care.h"
+#include "watch.h"
+
+/* What one member says. */
+typedef struct WatchRow
+{
+	const char *holder;
+	int64		epoch;
+	bool		frozen;
+	int64		seq;
+	const char *answer;
+} WatchRow;
+
+static int64
+get_int(const PGresult *result, int column)
+{
+	return strtoll(PQgetvalue(result, 0, column), NULL, 10);
+}
+
+static void
+read_row(const PGresult *result, WatchRow *row)
+{
+	row->holder = PQgetvalue(result, 0, WATCH_HOLDER);
+	row->epoch = get_int(result, WATCH_EPOCH);
+	row->frozen = PQgetvalue(result, 0, WATCH_FROZEN)[0] == 't';
+	row->seq = get_int(result, WATCH_SEQ);
+	row->answer = PQgetvalue(result, 0, WATCH_ANSWER);
+}
+
+static bool
+is_same(const WatchRow *a, const WatchRow *b)
+{
+	return a->epoch == b->epoch && strcmp(a->holder, b->holder) == 0;
+}
+
+/*
+ * Whose is it?  What most members say; a higher epoch that few have seen is an
+ * attempt that failed, or one that has not succeeded yet.
+ */
+static void
+find_holder(Watch *watch, const WatchRow *row, int n, int majority)
+{
+	const WatchRow *best = NULL;
+	int			best_count = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		int			count = 0;
+
+		for (int k = 0; k < n; k++)
+			count += is_same(&row[i], &row[k]);
+		if (count < best_count ||
+			(count == best_count && row[i].epoch <= best->epoch))
+			continue;
+		best = &row[i];
+		best_count = count;
+	}
+	if (best == NULL)
+		return;
+	watch->agreed = best_count >= majority;
+	watch->epoch = best->epoch;
+	strlcpy(watch->holder, best->holder, sizeof(watch->holder));
+}
+
+void
+watch_store(StoreGroup *group, Watch *watch, int64 seq)
+{
+	const char *values[1] = {group->lease};
+	WatchRow	row[GROUP_MEMBERS_MAX];
+	int			n = 0;
+
+	memset(watch, 0, sizeof(*watch));
+	if (group_count(group, group_counted) < group_majority(group))
+		group_open(group);
+	group_send(group, group_counted, store_watch_sql, 1, values);
+	for (int i = 0; i < group->n; i++)
+	{
+		if (!group_took(group, i) ||
+			PQnfields(group->member[i].result) != WATCH_COUNT)
+			continue;
+		read_row(group->member[i].result, &row[n]);
+		watch->frozen += row[n].frozen;
+		watch->seq = Max(watch->seq, row[n].seq);
+		if (row[n].seq == seq && row[n].answer[0] != '\0')
+			strlcpy(watch->answer, row[n].answer, sizeof(watch->answer));
+		n++;
+	}
+	watch->seen = n;
+	find_holder(watch, row, n, group_majority(group));
+}
+
+bool
+watch_heard(const StoreGroup *group, const Watch *watch)
+{
+	return watch->seen >= group_majority(group);
+}
