@@ -47,6 +47,7 @@ group_make(const char *lease, ClockTime deadline)
 	strlcpy(group->lease, lease, sizeof(group->lease));
 	group->deadline = deadline;
 	group->request_ms = GROUP_REQUEST_MS;
+	group->context = CurrentMemoryContext;
 	group->at_end.func = close_all;
 	group->at_end.arg = group;
 	MemoryContextRegisterResetCallback(CurrentMemoryContext, &group->at_end);
@@ -222,6 +223,22 @@ ClockTime
 group_deadline(const StoreGroup *group)
 {
 	return clock_min(group->deadline, clock_now() + clock_ms(group->request_ms));
+}
+
+void
+group_settle(StoreGroup *group)
+{
+	for (int i = 0; i < group->n; i++)
+	{
+		Link	   *link = &group->member[i].link;
+
+		if (is_active(link))
+			link->deadline = clock_min(link->deadline, group_deadline(group));
+	}
+	group_wait(group);
+	for (int i = 0; i < group->n; i++)
+		if (!group->member[i].is_store)
+			link_close(&group->member[i].link);
 }
 
 /* Forget the last results; the next request begins. */

@@ -46,8 +46,17 @@ typedef struct StoreGroup
 	int			n;
 	GroupMember member[GROUP_MEMBERS_MAX];
 	RosterReport report[GROUP_MEMBERS_MAX];
+	MemoryContext context;		/* that it lives in */
 	MemoryContextCallback at_end;
 } StoreGroup;
+
+/* A request of people as it was posted. */
+typedef struct GroupRequest
+{
+	int64		seq;			/* 0: none was posted */
+	int32		ttl_ms;
+	bool		pause;
+} GroupRequest;
 
 /* Which members a request goes to. */
 typedef bool (*GroupFilter) (const StoreGroup *group, int i);
@@ -96,6 +105,13 @@ extern void group_wait(StoreGroup *group);
 extern int	group_send(StoreGroup *group, GroupFilter filter, const char *sql,
 					   int nparams, const char *const *values);
 
+/*
+ * group_settle
+ *		After an error: what is under way ends by the group's deadline, and members
+ *		that were in the middle of connecting are dropped.
+ */
+extern void group_settle(StoreGroup *group);
+
 /* Did the last request get at least one row from this member? */
 extern bool group_took(const StoreGroup *group, int i);
 
@@ -139,10 +155,20 @@ extern int	group_nodes(StoreGroup *group, StoreNode *node, int max);
 /*
  * group_request
  *		Post a request of people for the group's lease at a majority: what is
- *		not given (ttl_ms 0, pause -1) stays as the last request said.  Returns
- *		its number.
+ *		not given (ttl_ms 0, pause -1) stays as the last request said.  Fills
+ *		"posted", if it is not NULL, before anything is sent, so that the request
+ *		can be withdrawn whatever interrupts the call.
  */
-extern int64 group_request(StoreGroup *group, int32 ttl_ms, int pause,
-						   const char *handover_to);
+extern void group_request(StoreGroup *group, int32 ttl_ms, int pause,
+						  const char *handover_to, GroupRequest *posted);
+
+/*
+ * group_withdraw
+ *		Withdraw a hand-over, wherever it may have got to; a later request stays.
+ *		For the way out of an error, too: raises none, serves no interrupts, and
+ *		takes no longer than "deadline".  Returns whether a majority answered.
+ */
+extern bool group_withdraw(StoreGroup *group, const GroupRequest *request,
+						   ClockTime deadline);
 
 #endif							/* LEASEHOLD_GROUP_H */

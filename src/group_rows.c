@@ -5,10 +5,14 @@
  */
 #include "postgres.h"
 
+#include "common/pg_prng.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 
 #include "group.h"
 #include "store_care.h"
+
+#define SEQ_STEP_MAX	1000000
 
 /* ------------------------------------------------------------------------
  * Reading rows
@@ -141,34 +145,98 @@ group_node_names(const StoreNode *node, int n)
  * ------------------------------------------------------------------------
  */
 
-int64
-group_request(StoreGroup *group, int32 ttl_ms, int pause, const char *handover_to)
+/* The parameters that all requests begin with. */
+static void
+request_values(const StoreGroup *group, const GroupRequest *request,
+			   const char **values)
 {
+	values[0] = group->lease;
+	values[1] = psprintf(INT64_FORMAT, request->seq);
+	values[2] = psprintf("%d", request->ttl_ms);
+	values[3] = request->pause ? "true" : "false";
+}
+
+/*
+ * The number of the next request: above the last, and by chance so that two who
+ * ask at the same moment do not take the same.
+ */
+static int64
+next_seq(const StoreLease *last)
+{
+	return last->row.request_seq + 1 +
+		(int64) (pg_prng_uint64(&pg_global_prng_state) % SEQ_STEP_MAX);
+}
+
+void
+group_request(StoreGroup *group, int32 ttl_ms, int pause,
+			  const char *handover_to, GroupRequest *posted)
+{
+	GroupRequest unused;
 	int			took = 0;
 
-	/* somebody else may take the same number: then read again */
+	if (posted == NULL)
+		posted = &unused;
+	/* somebody else may have asked meanwhile: then read again */
 	for (int attempt = 0; attempt < 5; attempt++)
 	{
 		const StoreLease *last = group_last_request(group);
-		int64		seq;
 		const char *values[5];
 
 		if (last == NULL)
 			break;
-		seq = last->row.request_seq + 1;
-		values[0] = group->lease;
-		values[1] = psprintf(INT64_FORMAT, seq);
-		values[2] = psprintf("%d", ttl_ms > 0 ? ttl_ms : last->row.ttl_wanted_ms);
-		values[3] = (pause >= 0 ? pause : last->row.pause_wanted) ? "true" : "false";
+		posted->ttl_ms = ttl_ms > 0 ? ttl_ms : last->row.ttl_wanted_ms;
+		posted->pause = pause >= 0 ? pause : last->row.pause_wanted;
+		posted->seq = next_seq(last);
+		request_values(group, posted, values);
 		values[4] = handover_to;
 		took = group_send(group, group_counted, store_request_sql, 5, values);
 		if (took >= group_majority(group))
 		{
 			group_notify(group);
-			return seq;
+			return;
 		}
 		group_look(group);
 		group_require_majority(group);
 	}
 	group_refused(group, "post the request", took);
+}
+
+/* How many members answered the last request, whatever they said? */
+static int
+count_answers(const StoreGroup *group)
+{
+	int			n = 0;
+
+	for (int i = 0; i < group->n; i++)
+		n += group->member[i].asked && group->member[i].result != NULL;
+	return n;
+}
+
+bool
+group_withdraw(StoreGroup *group, const GroupRequest *request,
+			   ClockTime deadline)
+{
+	MemoryContext old = MemoryContextSwitchTo(group->context);
+	const char *values[4];
+	bool		done;
+
+	HOLD_INTERRUPTS();
+	group->deadline = deadline;
+	group_settle(group);
+	request_values(group, request, values);
+	for (;;)
+	{
+		if (group_count(group, group_counted) < group_majority(group))
+			group_open(group);
+		(void) group_send(group, group_counted, store_withdraw_sql, 4, values);
+		done = count_answers(group) >= group_majority(group);
+		if (done || clock_now() >= deadline)
+			break;
+		pg_usleep(20000L);
+	}
+	if (done)
+		group_notify(group);
+	RESUME_INTERRUPTS();
+	MemoryContextSwitchTo(old);
+	return done;
 }

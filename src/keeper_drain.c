@@ -107,6 +107,16 @@ end_drain(Keeper *keeper, bool drained, ClockTime now)
 	/* else it is kept for the next run, and this one ends (may_end) */
 }
 
+/* Does the store say no more that the lease be handed to this node? */
+static bool
+handover_withdrawn(const Keeper *keeper)
+{
+	const LeaseRow *request = lease_request(&keeper->lease);
+
+	return keeper->drain_why == DRAIN_HANDOVER && request != NULL &&
+		strcmp(request->handover_to, keeper->lease.reserve_for) != 0;
+}
+
 void
 keeper_follow_drain(Keeper *keeper, ClockTime now)
 {
@@ -114,7 +124,9 @@ keeper_follow_drain(Keeper *keeper, ClockTime now)
 	{
 		bool		drained = keeper_is_drained() && keeper_is_flushed(keeper);
 
-		if (drained || now >= keeper->drain_until)
+		if (handover_withdrawn(keeper))
+			undo_drain(keeper, "the hand-over was withdrawn", now);
+		else if (drained || now >= keeper->drain_until)
 			end_drain(keeper, drained, now);
 	}
 	if (keeper->lease.phase != LEASE_DRAINING)

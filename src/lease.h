@@ -287,7 +287,10 @@ extern void lease_resume_epoch(LeaseState *lease, int64_t epoch,
 							   int64_t closed_epoch, int64_t highest_epoch,
 							   int64_t version, ClockTime deadline);
 
-/* The most recent request of people, over all members; NULL if none was seen. */
+/*
+ * The most recent request of people, over all members; NULL if none was seen.
+ * Its number is nobody else's.
+ */
 extern const LeaseRow *lease_request(const LeaseState *lease);
 
 /* Counting */

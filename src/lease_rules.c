@@ -330,7 +330,10 @@ lease_request(const LeaseState *lease)
 
 		if (!rule_counts(member) || !member->seen || !member->row.present)
 			continue;
-		if (best == NULL || member->row.request_seq > best->request_seq)
+		/* one that is done, refused or withdrawn at one member is over at all */
+		if (best == NULL || member->row.request_seq > best->request_seq ||
+			(member->row.request_seq == best->request_seq &&
+			 member->row.handover_to[0] == '\0'))
 			best = &member->row;
 	}
 	return best;

@@ -222,12 +222,12 @@ leasehold_pause(PG_FUNCTION_ARGS)
 	lease = sql_lease(fcinfo, 0);
 	group = group_of_settings(lease, until + clock_ms(5000));
 	sql_require_lease(group);
-	(void) group_request(group, 0, 1, "");
+	group_request(group, 0, 1, "", NULL);
 	if (!wait_frozen(group, true, until))
 	{
 		group_look(group);
 		group_require_majority(group);
-		(void) group_request(group, 0, 0, "");
+		group_request(group, 0, 0, "", NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("lease \"%s\" was not paused in time", lease),
@@ -255,7 +255,7 @@ leasehold_resume(PG_FUNCTION_ARGS)
 	lease = sql_lease(fcinfo, 0);
 	group = group_of_settings(lease, until + clock_ms(5000));
 	row = sql_require_lease(group);
-	(void) group_request(group, 0, 0, "");
+	group_request(group, 0, 0, "", NULL);
 	if (force)
 	{
 		const char *values[2] = {lease, psprintf(INT64_FORMAT, PG_INT64_MAX)};

@@ -134,7 +134,7 @@ leasehold_alter_lease(PG_FUNCTION_ARGS)
 	sql_require_preloaded();
 	group = group_of_settings(lease, clock_now() + clock_ms(CALL_MS));
 	sql_require_lease(group);
-	(void) group_request(group, (int32) ttl, -1, "");
+	group_request(group, (int32) ttl, -1, "", NULL);
 	group_close(group);
 	PG_RETURN_VOID();
 }

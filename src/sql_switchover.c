@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "storage/ipc.h"
 
 #include "settings.h"
 #include "sql.h"
@@ -15,8 +16,14 @@
 
 PG_FUNCTION_INFO_V1(leasehold_switchover);
 
-/* How long a hand-over that was withdrawn may still turn out done. */
+/* How long it may take to withdraw a request. */
+#define WITHDRAW_MS		2000
+/*
+ * How long a hand-over that was withdrawn may still turn out done; and how long
+ * a holder that may have begun it is watched for letting go.
+ */
 #define AFTERMATH_MS	1000
+#define CALM_MS			200
 
 static void
 require_node(StoreGroup *group, const char *target)
@@ -58,34 +65,74 @@ require_alive(const char *target, ClockTime until)
 	}
 }
 
-static bool
-is_handed(const Watch *watch, const char *target, int64 above_epoch)
+/* ------------------------------------------------------------------------
+ * The request, and what becomes of it
+ * ------------------------------------------------------------------------
+ */
+
+/* A hand-over that somebody waits for. */
+typedef struct HandOver
 {
-	return watch->agreed && watch->epoch > above_epoch &&
-		strcmp(watch->holder, target) == 0;
+	StoreGroup *group;
+	const char *target;
+	int64		old_epoch;
+	ClockTime	until;
+	GroupRequest request;		/* as it stands in the store; seq 0: none does */
+	bool		refused;		/* its holder has said that it will not do it */
+	Watch		watch;			/* the last look at the store */
+} HandOver;
+
+static bool
+is_handed(const HandOver *order)
+{
+	const Watch *watch = &order->watch;
+
+	return watch->agreed && watch->epoch > order->old_epoch &&
+		strcmp(watch->holder, order->target) == 0;
 }
 
-/* Take the request back, and see whether it happened in spite of that. */
-static bool
-withdraw(StoreGroup *group, const char *target, int64 above_epoch, Watch *watch)
+/*
+ * Take the request back, so that nothing comes of it any more.  Also on the way
+ * out of an error, or out of the session.
+ */
+static void
+withdraw(HandOver *order)
 {
-	ClockTime	until;
-	int64		seq;
+	if (order->request.seq == 0)
+		return;
+	if (!group_withdraw(order->group, &order->request,
+						clock_now() + clock_ms(WITHDRAW_MS)))
+		ereport(LOG,
+				(errmsg("leasehold: could not withdraw the request to hand lease \"%s\" to node \"%s\"",
+						order->group->lease, order->target),
+				 errdetail("Too few members of the store answered. The holder may still act on the request.")));
+	order->request.seq = 0;
+}
 
-	group->deadline = clock_now() + clock_ms(3000);
-	if (group_count(group, group_counted) < group_majority(group))
-		group_open(group);
-	group_look(group);
-	group_require_majority(group);
-	seq = group_request(group, 0, -1, "");
-	until = clock_now() + clock_ms(AFTERMATH_MS);
+static void
+withdraw_at_exit(int code, Datum arg)
+{
+	withdraw((HandOver *) DatumGetPointer(arg));
+}
+
+/* Has it happened although the request was withdrawn? */
+static bool
+happened_after_all(HandOver *order)
+{
+	StoreGroup *group = order->group;
+	ClockTime	now = clock_now();
+	ClockTime	until = now + clock_ms(AFTERMATH_MS);
+	ClockTime	calm_at = order->refused ? now : now + clock_ms(CALM_MS);
+
+	group->deadline = until;
 	do
 	{
-		watch_store(group, watch, seq);
-		if (is_handed(watch, target, above_epoch))
+		watch_store(group, &order->watch, 0);
+		if (is_handed(order))
 			return true;
-		/* somebody holds it: nothing more will come of the request */
-		if (watch_heard(group, watch) && watch->holder[0] != '\0')
+		/* somebody holds it, and is not just letting go: nothing more will come */
+		if (order->watch.agreed && order->watch.holder[0] != '\0' &&
+			clock_now() >= calm_at)
 			return false;
 		sql_sleep(10);
 	} while (clock_now() < until);
@@ -93,12 +140,14 @@ withdraw(StoreGroup *group, const char *target, int64 above_epoch, Watch *watch)
 }
 
 static void
-raise_not_handed(const char *lease, const char *target, const Watch *watch,
-				 const char *why)
+raise_not_handed(const HandOver *order, const char *why)
 {
+	const Watch *watch = &order->watch;
+
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("lease \"%s\" was not handed to node \"%s\"", lease, target),
+			 errmsg("lease \"%s\" was not handed to node \"%s\"",
+					order->group->lease, order->target),
 			 errdetail("%s", why),
 			 watch->holder[0] ?
 			 errhint("Node \"%s\" holds it under epoch " INT64_FORMAT ".",
@@ -106,55 +155,86 @@ raise_not_handed(const char *lease, const char *target, const Watch *watch,
 			 errhint("Nobody holds it at this moment.")));
 }
 
-/* Post the request, and watch until it is done (NULL) or known to fail (why). */
-static char *
-try_hand_over(StoreGroup *group, const char *target, int64 old_epoch,
-			  ClockTime until, Watch *watch, int64 *seq)
+/* Nothing more will come of the request: why not?  NULL if it may yet be done. */
+static const char *
+why_ended(HandOver *order)
 {
-	*seq = group_request(group, 0, -1, target);
+	const Watch *watch = &order->watch;
+
+	order->refused = watch->answer[0] != '\0';
+	if (order->refused)
+		return pstrdup(watch->answer);
+	if (watch->seq > order->request.seq)
+		return "Another request has taken the place of this one.";
+	if (clock_now() < order->until)
+		return NULL;
+	if (!watch_heard(order->group, watch))
+		return psprintf("Too few members of the store answer. %s",
+						group_faults(order->group));
+	return "It was not done in time.";
+}
+
+/* Post the request, and watch until it is done (NULL) or known to fail. */
+static const char *
+try_hand_over(HandOver *order)
+{
+	const char *why;
+
+	group_request(order->group, 0, -1, order->target, &order->request);
 	for (;;)
 	{
-		watch_store(group, watch, *seq);
-		if (is_handed(watch, target, old_epoch))
+		watch_store(order->group, &order->watch, order->request.seq);
+		if (is_handed(order))
 			return NULL;
-		if (watch->answer[0] != '\0')
-			return pstrdup(watch->answer);
-		if (watch->seq > *seq)
-			return "Another request has taken the place of this one.";
-		if (clock_now() >= until)
-			return !watch_heard(group, watch) ?
-				psprintf("Too few members of the store answer. %s",
-						 group_faults(group)) :
-				"It was not done in time.";
+		if ((why = why_ended(order)) != NULL)
+			return why;
 		sql_sleep(3);
 	}
 }
 
-static int64
-hand_over(StoreGroup *group, const char *target, const StoreLease *row,
-		  ClockTime until)
+/* A holder that has not seen a new node live yet is asked again. */
+static const char *
+try_patiently(HandOver *order)
 {
-	int64		old_epoch = row->row.epoch;
-	ClockTime	patient_until = clock_min(until, clock_now() +
+	ClockTime	patient_until = clock_min(order->until, clock_now() +
 										  sql_status()->observation + CLOCK_S);
-	char	   *why;
-	int64		seq;
-	Watch		watch;
+	const char *why;
 
-	sql_spare_session();
-	/* a holder that has not seen a new node live yet is asked again */
-	while ((why = try_hand_over(group, target, old_epoch, until, &watch, &seq)) != NULL &&
+	while ((why = try_hand_over(order)) != NULL &&
 		   strcmp(why, STORE_ANSWER_NOT_ALIVE) == 0 &&
 		   clock_now() < patient_until)
 	{
 		sql_sleep(100);
-		group_look(group);
+		group_look(order->group);
 	}
-	if (why == NULL || (watch.seq <= seq &&
-						withdraw(group, target, old_epoch, &watch)))
-		return watch.epoch;
-	raise_not_handed(group->lease, target, &watch, why);
-	return 0;
+	return why;
+}
+
+static int64
+hand_over(StoreGroup *group, const char *target, int64 old_epoch,
+		  ClockTime until)
+{
+	HandOver   *order = palloc0(sizeof(HandOver));
+
+	order->group = group;
+	order->target = target;
+	order->old_epoch = old_epoch;
+	order->until = until;
+	sql_spare_session();
+	/* whatever ends this, the request does not stay behind */
+	PG_ENSURE_ERROR_CLEANUP(withdraw_at_exit, PointerGetDatum(order));
+	{
+		const char *why = try_patiently(order);
+
+		if (why != NULL)
+		{
+			withdraw(order);
+			if (!happened_after_all(order))
+				raise_not_handed(order, why);
+		}
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(withdraw_at_exit, PointerGetDatum(order));
+	return order->watch.epoch;
 }
 
 /*
@@ -199,7 +279,7 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 				 errmsg("lease \"%s\" is paused", lease),
 				 errhint("leasehold.resume() ends the pause.")));
 	require_alive(target, until);
-	epoch = hand_over(group, target, row, until);
+	epoch = hand_over(group, target, row->row.epoch, until);
 	group_close(group);
 	PG_RETURN_INT64(epoch);
 }

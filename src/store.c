@@ -151,7 +151,7 @@ STORE_CHANNEL;
 const char *const store_statements[] = {
 	look_sql, acquire_sql, renew_sql, release_sql, beat_sql, join_sql,
 	nodes_sql, leases_sql, history_sql, answer_sql,
-	store_request_sql, store_watch_sql, store_create_sql, store_undrop_sql,
+	store_request_sql, store_withdraw_sql, store_watch_sql, store_create_sql, store_undrop_sql,
 	store_drop_sql, store_take_back_drop_sql, store_freeze_sql,
 	store_thaw_sql, store_drop_node_sql, store_rename_node_sql,
 	store_copy_node_sql, store_form_sql, store_commit_sql, store_seal_sql,

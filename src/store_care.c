@@ -33,6 +33,15 @@ const char store_request_sql[] =
 " pause_wanted = $4, handover_to = $5, answer = ''"
 " WHERE name = $1 AND request_seq < $2 AND NOT dropped RETURNING request_seq";
 
+/*
+ * A withdrawal takes the number of the request that it withdraws: one that was
+ * posted later stays, and one that is still on its way comes too late.
+ */
+const char store_withdraw_sql[] =
+"UPDATE leasehold_store.lease SET request_seq = $2, ttl_wanted_ms = $3,"
+" pause_wanted = $4, handover_to = '', answer = ''"
+" WHERE name = $1 AND request_seq <= $2 AND NOT dropped RETURNING request_seq";
+
 const char store_watch_sql[] =
 "SELECT holder, epoch, frozen, request_seq, answer, dropped"
 " FROM leasehold_store.lease WHERE name = $1";

@@ -13,6 +13,7 @@
 
 /* Requests: they change neither epoch nor version. */
 extern const char store_request_sql[];	/* name, seq, ttl, pause, handover */
+extern const char store_withdraw_sql[]; /* name, seq, ttl, pause */
 extern const char store_watch_sql[];	/* name */
 
 /* What store_watch_sql answers: one row, or none. */

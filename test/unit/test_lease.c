@@ -1904,6 +1904,28 @@ test_latest_request_counts(void **state)
 	assert_int_equal(lease_best_row(&lease)->version, 42);
 }
 
+/*
+ * A withdrawal keeps the request's number, and may not reach every member: it
+ * counts wherever in the list it stands.
+ */
+static void
+test_withdrawn_anywhere_counts(void **state)
+{
+	for (int withdrawn = 0; withdrawn < 3; withdrawn++)
+	{
+		start_follower(3);
+		for (int i = 0; i < 3; i++)
+		{
+			member[i].request_seq = 9;
+			snprintf(member[i].handover_to, LEASE_NAME_LEN, "%s",
+					 i == withdrawn ? "" : "b");
+		}
+		pass_ms(LOOK);
+		look_all();
+		assert_string_equal(lease_request(&lease)->handover_to, "");
+	}
+}
+
 /* ------------------------------------------------------------------------
  * Giving it up
  * ------------------------------------------------------------------------
@@ -2334,6 +2356,7 @@ main(void)
 		cmocka_unit_test(test_abstains),
 		cmocka_unit_test(test_margin_eats_the_ttl),
 		cmocka_unit_test(test_latest_request_counts),
+		cmocka_unit_test(test_withdrawn_anywhere_counts),
 		cmocka_unit_test(test_drain_goes_on_renewing),
 		cmocka_unit_test(test_drain_that_expires),
 		cmocka_unit_test(test_hand_over),

@@ -1,0 +1,167 @@
+# How a request of people ends: done, refused, or taken back.
+#
+# What this guards: a switchover whose caller was cancelled, timed out or was
+# terminated must not move the lease afterwards, and must not take somebody
+# else's later request with it.
+
+use strict;
+use warnings;
+
+use LeaseholdTest;
+use LeaseholdWire;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# A ttl that nobody waits for: what moves the lease here is a request.
+my $group = LeaseholdTest->new(nodes => [ 'a', 'b', 'c' ], members => 3, ttl => '20s',
+	conf => "leasehold.renew_interval = '1s'\nleasehold.health_timeout = '60s'");
+my ($a, $b, $c) = $group->nodes;
+my @members = $group->members;
+
+# What each member has in this column of the lease's row.
+sub rows
+{
+	my ($column) = @_;
+	return join ' ', map { '<' . $_->safe_psql('leasehold_store',
+		"SELECT $column FROM leasehold_store.lease WHERE name = 'main'") . '>' } @members;
+}
+
+sub wait_asked
+{
+	my ($target) = @_;
+
+	wait_until("every member has the request for '$target'",
+		sub { rows('handover_to') eq "<$target> <$target> <$target>" });
+	return;
+}
+
+# The holder has looked at the store, and acted on what it found.
+sub wait_renewed
+{
+	my ($node) = @_;
+	my $version = $group->store_query('SELECT version FROM leasehold_store.lease');
+
+	wait_until('the holder renews',
+		sub { $group->store_query('SELECT version FROM leasehold_store.lease') > $version + 5 });
+	return;
+}
+
+sub wait_seen
+{
+	foreach my $by ($a, $b, $c)
+	{
+		wait_until($by->name . ' sees that all are alive', sub {
+			$by->ask('SELECT count(*) FROM leasehold.nodes WHERE alive') == 3 });
+	}
+	return;
+}
+
+sub begin_switchover
+{
+	my ($from, $target) = @_;
+	my $caller = LeaseholdWire->connect($from);
+
+	$caller->send("SELECT leasehold.switchover('$target', timeout => '60s')");
+	wait_asked($target);
+	return $caller;
+}
+
+# ---------------------------------------------------------------------------
+# A caller that goes takes its request along
+# ---------------------------------------------------------------------------
+my $epoch = $a->epoch;
+wait_seen();
+
+# The holder's keeper is stopped, so that the request stands; awake again, it acts
+# on whatever it finds.
+sub ends
+{
+	my ($how, $state, $prepare, $befall) = @_;
+
+	$a->freeze('keeper');
+	my $caller = LeaseholdWire->connect($c);
+	$caller->query($prepare) if $prepare;
+	$caller->send("SELECT leasehold.switchover('b', timeout => '60s')");
+	wait_asked('b');
+	$befall->($caller);
+	is($caller->collect->{error}, $state, "$how: the call ends");
+	wait_until("$how: the request is withdrawn", sub { rows('handover_to') eq '<> <> <>' });
+	pass("$how: its request is withdrawn");
+	$a->thaw;
+	wait_renewed($a);
+	is($a->epoch, $epoch, '... and the lease has not moved');
+	$caller->close;
+	return;
+}
+ends('cancelled', '57014', undef,
+	sub { $c->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $_[0]->pid . ')') });
+ends('statement_timeout', '57014', "SET statement_timeout = '3s'", sub { });
+ends('terminated', '57P01', undef,
+	sub { $c->safe_psql('postgres', 'SELECT pg_terminate_backend(' . $_[0]->pid . ')') });
+
+# Somebody else's request, posted since, stays.
+{
+	$a->freeze('keeper');
+	my $first = begin_switchover($c, 'b');
+	$c->freeze($first->pid);
+	my $second = begin_switchover($b, 'c');
+	$b->safe_psql('postgres', 'SELECT 1');
+	$c->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $first->pid . ')');
+	$c->thaw;
+	isnt($first->collect->{error}, '', 'cancelled after another has asked');
+	is(rows('handover_to'), '<c> <c> <c>', "... and the other's request stands");
+	$a->thaw;
+	my $answer = $second->collect;
+	is($answer->{error}, '', '... and is done') or diag(explain($answer));
+	$group->wait_holder($c);
+	$_->close foreach $first, $second;
+	is(($b->try("SELECT leasehold.switchover('a')"))[0], '', 'back to where it was');
+	$group->wait_holder($a);
+	$epoch = $a->epoch;
+}
+
+# The store does not answer: the caller is not kept waiting for long.
+{
+	$a->freeze('keeper');
+	my $caller = begin_switchover($c, 'b');
+	$_->freeze('all') foreach @members;
+	my $log = $c->log_offset;
+	my $start = clock_now();
+	$c->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $caller->pid . ')');
+	is($caller->collect->{error}, '57014', 'cancelled while the store is silent');
+	cmp_ok((clock_now() - $start) / 1e9, '<', 5, '... ends in spite of that');
+	$c->wait_log(qr/could not withdraw the request/, $log);
+	pass('... and the log says what may come of it');
+	$_->thaw foreach @members;
+	# asking for the ttl that it has takes the place of whatever stands there
+	is(($b->try("SELECT leasehold.alter_lease('main', '20s')"))[0], '', 'another request');
+	$a->thaw;
+	wait_renewed($a);
+	is($a->epoch, $epoch, '... takes its place');
+	$caller->close;
+}
+
+# The holder has closed its fence already, and waits for a commit.
+{
+	wait_seen();
+	$a->set_conf('synchronous_standby_names' => 'nobody');
+	my $writer = LeaseholdWire->connect($a);
+	$writer->send('CREATE TABLE waits ()');
+	wait_until('a commit waits', sub {
+		$a->safe_psql('postgres', "SELECT wait_event FROM pg_stat_activity WHERE pid = " . $writer->pid) eq 'SyncRep' });
+	my $log = $a->log_offset;
+	my $caller = LeaseholdWire->connect($c);
+	$caller->send("SELECT leasehold.switchover('b', timeout => '60s')");
+	$a->wait_state('draining');
+	$c->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $caller->pid . ')');
+	is($caller->collect->{error}, '57014', 'cancelled while the holder waits for a commit');
+	$a->wait_log(qr/the lease is kept, because the hand-over was withdrawn/, $log);
+	$a->set_conf('synchronous_standby_names' => undef);
+	is($writer->collect->{error}, '', '... the commit ends well');
+	wait_renewed($a);
+	is($a->epoch, $epoch, '... and the lease has not moved');
+	$_->close foreach $writer, $caller;
+}
+
+done_testing();
