@@ -75,6 +75,7 @@ typedef struct HandOver
 {
 	StoreGroup *group;
 	const char *target;
+	char		old_holder[LEASE_NAME_LEN];
 	int64		old_epoch;
 	ClockTime	until;
 	GroupRequest request;		/* as it stands in the store; seq 0: none does */
@@ -89,6 +90,16 @@ is_handed(const HandOver *order)
 
 	return watch->agreed && watch->epoch > order->old_epoch &&
 		strcmp(watch->holder, order->target) == 0;
+}
+
+/* Is it somebody else's by now?  With that the request is void. */
+static bool
+is_taken(const HandOver *order)
+{
+	const Watch *watch = &order->watch;
+
+	return watch->agreed && watch->epoch > order->old_epoch &&
+		watch->holder[0] != '\0' && strcmp(watch->holder, order->target) != 0;
 }
 
 /*
@@ -164,6 +175,10 @@ why_ended(HandOver *order)
 	order->refused = watch->answer[0] != '\0';
 	if (order->refused)
 		return pstrdup(watch->answer);
+	if (is_taken(order))
+		return psprintf(strcmp(watch->holder, order->old_holder) == 0 ?
+						"Node \"%s\" has taken it back." :
+						"Node \"%s\" has taken it meanwhile.", watch->holder);
 	if (watch->seq > order->request.seq)
 		return "Another request has taken the place of this one.";
 	if (clock_now() < order->until)
@@ -211,14 +226,15 @@ try_patiently(HandOver *order)
 }
 
 static int64
-hand_over(StoreGroup *group, const char *target, int64 old_epoch,
+hand_over(StoreGroup *group, const char *target, const LeaseRow *row,
 		  ClockTime until)
 {
 	HandOver   *order = palloc0(sizeof(HandOver));
 
 	order->group = group;
 	order->target = target;
-	order->old_epoch = old_epoch;
+	order->old_epoch = row->epoch;
+	strlcpy(order->old_holder, row->holder, sizeof(order->old_holder));
 	order->until = until;
 	sql_spare_session();
 	/* whatever ends this, the request does not stay behind */
@@ -279,7 +295,7 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 				 errmsg("lease \"%s\" is paused", lease),
 				 errhint("leasehold.resume() ends the pause.")));
 	require_alive(target, until);
-	epoch = hand_over(group, target, row->row.epoch, until);
+	epoch = hand_over(group, target, &row->row, until);
 	group_close(group);
 	PG_RETURN_INT64(epoch);
 }

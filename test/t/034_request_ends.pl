@@ -164,4 +164,67 @@ ends('terminated', '57P01', undef,
 	$_->close foreach $writer, $caller;
 }
 
+$_->stop foreach $group->nodes, $group->members;
+
+# ---------------------------------------------------------------------------
+# It goes to somebody else
+# ---------------------------------------------------------------------------
+# Long enough for the target to be taken for alive when it is stopped.
+$group = LeaseholdTest->new(nodes => [ 'a', 'b', 'c' ], ttl => '2s',
+	conf => "leasehold.health_timeout = '60s'");
+($a, $b, $c) = $group->nodes;
+@members = $group->members;
+
+# The caller's answer, and how long after this moment it came.
+sub answer_of
+{
+	my ($caller) = @_;
+	my $start = clock_now();
+	my $answer = $caller->collect;
+
+	$answer->{text} = join "\n", map { $_ // '' } @$answer{qw(message detail hint)};
+	return ($answer, (clock_now() - $start) / 1e9);
+}
+
+sub wait_reserved
+{
+	wait_until('the lease is reserved',
+		sub { $group->store_query('SELECT reserved_for FROM leasehold_store.lease') eq 'b' });
+	return;
+}
+
+# The target does not take it, and the old holder takes it back.
+{
+	wait_seen();
+	$b->freeze('keeper');
+	my $caller = LeaseholdWire->connect($c);
+	$caller->send("SELECT leasehold.switchover('b', timeout => '60s')");
+	wait_reserved();
+	$group->wait_holder($a);
+	my ($answer, $took) = answer_of($caller);
+	is($answer->{error}, '55000', 'the old holder has taken it back: the call fails');
+	cmp_ok($took, '<', 10, '... at once');
+	like($answer->{text}, qr/Node "a" has taken it back/, '... and says so');
+	$b->thaw;
+	$caller->close;
+}
+
+# Old holder and target are gone: the third takes it.
+{
+	wait_seen();
+	$b->freeze('keeper');
+	my $caller = LeaseholdWire->connect($c);
+	$caller->send("SELECT leasehold.switchover('b', timeout => '60s')");
+	wait_reserved();
+	$a->kill_all;
+	$group->wait_holder($c);
+	my ($answer, $took) = answer_of($caller);
+	is($answer->{error}, '55000', 'a third node has taken it: the call fails');
+	cmp_ok($took, '<', 10, '... at once');
+	like($answer->{text}, qr/Node "c" has taken it/, '... and says which');
+	$b->thaw;
+	$a->start_again;
+	$caller->close;
+}
+
 done_testing();
