@@ -31,7 +31,8 @@ CREATE FUNCTION leasehold.status(
 	OUT kind text, OUT scope text, OUT members_reachable integer,
 	OUT members integer, OUT last_renewal interval,
 	OUT renewal_latency interval, OUT reason text,
-	OUT withheld bigint, OUT refused bigint, OUT age interval)
+	OUT withheld bigint, OUT refused bigint, OUT zero_loss text,
+	OUT unprotected bigint, OUT age interval)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'leasehold_status'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 1;

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "syncset.h"
+
 uint64_t
 candidacy_lag(const Instance *instance, const LeaseRow *row)
 {
@@ -36,7 +38,7 @@ is_by_lease(const Instance *instance, const LeaseRow *row)
 
 Candidacy
 candidacy_judge(const Instance *instance, const LeaseRow *row,
-				bool promote, uint64_t max_lag, bool forced)
+				const char *node, bool promote, uint64_t max_lag, bool forced)
 {
 	if (!instance->known || instance->history.n == 0)
 		return CANDIDACY_UNKNOWN;
@@ -52,6 +54,9 @@ candidacy_judge(const Instance *instance, const LeaseRow *row,
 
 	if (!instance->in_recovery && !forced && !is_by_lease(instance, row))
 		return CANDIDACY_PROMOTED;
+	if (!syncset_allows(row->wrote.sync_set, node) &&
+		(instance->in_recovery || !is_by_lease(instance, row)))
+		return CANDIDACY_NOT_SYNCHRONOUS;
 	if (instance->in_recovery && !promote)
 		return CANDIDACY_NO_PROMOTION;
 	if (!forced && max_lag != CANDIDACY_NO_LIMIT &&

@@ -41,7 +41,8 @@ typedef enum Candidacy
 	CANDIDACY_DIVERGED,			/* it has not come by the holder's timeline */
 	CANDIDACY_PROMOTED,			/* it became a primary outside the lease */
 	CANDIDACY_NO_PROMOTION,		/* leasehold.promote is off */
-	CANDIDACY_LAGS				/* behind by more than leasehold.max_lag */
+	CANDIDACY_LAGS,				/* behind by more than leasehold.max_lag */
+	CANDIDACY_NOT_SYNCHRONOUS	/* it may lack what was acknowledged */
 } Candidacy;
 
 #define CANDIDACY_NO_LIMIT	UINT64_MAX
@@ -51,10 +52,11 @@ typedef enum Candidacy
  *		Judge the instance by the row that the last holder left.
  *		"max_lag" in bytes.  "forced" by a person: then lag does not matter, nor
  *		that the instance became a primary outside the lease; the rest does.
+ *		Nor does force help a standby that the synchronous set does not name.
  */
 extern Candidacy candidacy_judge(const Instance *instance, const LeaseRow *row,
-								 bool promote, uint64_t max_lag,
-								 bool forced);
+								 const char *node, bool promote,
+								 uint64_t max_lag, bool forced);
 
 /* How far it is behind the last holder, in bytes; 0 if it is not. */
 extern uint64_t candidacy_lag(const Instance *instance, const LeaseRow *row);

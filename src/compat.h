@@ -15,6 +15,7 @@
  */
 #undef ENABLE_GSS
 
+#include "replication/walsender_private.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -82,6 +83,18 @@
 #define compat_acquire_slot(name) ReplicationSlotAcquire((name), true, true)
 #else
 #define compat_acquire_slot(name) ReplicationSlotAcquire((name), true)
+#endif
+
+/* ---- synchronous replication ---- */
+
+/* Do commits wait for a standby?  Minor versions of 2025 tell more. */
+#ifdef SYNC_STANDBY_DEFINED
+#define compat_sync_standbys_defined() \
+	((((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_status & \
+	  SYNC_STANDBY_DEFINED) != 0)
+#else
+#define compat_sync_standbys_defined() \
+	(((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_defined)
 #endif
 
 /* ---- the fence ---- */

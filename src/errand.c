@@ -22,6 +22,7 @@
 #include "nodes/parsenodes.h"
 #include "postmaster/bgworker.h"
 #include "replication/slot.h"
+#include "replication/syncrep.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
@@ -191,6 +192,14 @@ keeps_slots(const InstanceOrders *orders, const Instance *instance)
 		(!instance->in_recovery || instance->standby);
 }
 
+/* Does the server wait for others than it should? */
+static bool
+names_differ(const InstanceOrders *orders)
+{
+	return orders->manage_names &&
+		strcmp(SyncRepStandbyNames ? SyncRepStandbyNames : "", orders->names) != 0;
+}
+
 bool
 errand_is_due(const InstanceOrders *orders, const Instance *instance)
 {
@@ -199,6 +208,8 @@ errand_is_due(const InstanceOrders *orders, const Instance *instance)
 
 	if (!instance->known)
 		return false;
+	if (names_differ(orders))
+		return true;
 	if (wanted_conninfo(orders, instance) != NULL)
 		return true;
 	if (!keeps_slots(orders, instance) || !read_peers(&peers))
@@ -245,6 +256,16 @@ follow(const InstanceOrders *orders, const Instance *instance)
 	ereport(LOG,
 			(errmsg("leasehold: this standby follows node \"%s\" from now on",
 					orders->leader)));
+	(void) kill(PostmasterPid, SIGHUP);
+}
+
+/* Whom commits wait for (leasehold.zero_loss). */
+static void
+set_names(const InstanceOrders *orders)
+{
+	if (!names_differ(orders))
+		return;
+	alter_system("synchronous_standby_names", orders->names);
 	(void) kill(PostmasterPid, SIGHUP);
 }
 
@@ -328,6 +349,7 @@ leasehold_errand_main(Datum arg)
 	StartTransactionCommand();
 	shared_read(&leasehold_shared->orders, &orders);
 	shared_read(&leasehold_shared->instance, &instance);
+	set_names(&orders);
 	follow(&orders, &instance);
 	if (keeps_slots(&orders, &instance))
 		keep_slots();

@@ -505,7 +505,9 @@ fence_after_commit(bool prepared)
 			preparing_gid[0] = '\0';
 		}
 		if (!open ||
-			shared_lease_epoch(my_lease) != fence_transaction.epoch)
+			shared_lease_epoch(my_lease) != fence_transaction.epoch ||
+			(unlikely(pg_atomic_read_u32(&fence_shared->zero_loss) != 0) &&
+			 !fence_reply_is_confirmed(prepared)))
 			withhold_reply();
 	}
 	end_transaction();

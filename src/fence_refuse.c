@@ -226,6 +226,16 @@ fence_log_withheld(void)
 	FenceNotice notice;
 
 	read_notice(&notice);
+	if (shared_lease_epoch(&fence_shared->instance) == fence_transaction.epoch)
+	{
+		ereport(LOG,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 enforce ?
+				 errmsg("not acknowledging a commit: no standby has confirmed it") :
+				 errmsg("would not have acknowledged a commit: no standby has confirmed it"),
+				 errdetail("The transaction has committed on this node; whether a standby has it is unknown.")));
+		return;
+	}
 	ereport(LOG,
 			(errcode(ERRCODE_ADMIN_SHUTDOWN),
 			 enforce ?

@@ -21,8 +21,13 @@
 
 #include "compat.h"				/* first: see ENABLE_GSS there */
 
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "libpq/libpq.h"
 #include "miscadmin.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 
@@ -34,6 +39,7 @@ static uint64 gate_epoch = 0;
 static bool silenced = false;
 static bool committed = false;	/* what passes now is the answer to a commit */
 static bool ready_passed = false;	/* ... and this was its end */
+static XLogRecPtr last_commit_end = InvalidXLogRecPtr;	/* before this one */
 
 /* ---- to nowhere ---- */
 
@@ -160,6 +166,7 @@ static const PQcommMethods gate_methods = {
 void
 fence_reply_shut_gate(uint64 epoch)
 {
+	last_commit_end = XactLastCommitEnd;
 	if (silenced || whereToSendOutput != DestRemote)
 		return;
 	gate_epoch = epoch;
@@ -216,4 +223,33 @@ fence_reply_end(void)
 	fence_reply_silence();
 	ProcDiePending = true;
 	InterruptPending = true;
+}
+
+/* ------------------------------------------------------------------------
+ * Confirmed by a standby
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * A session that does not want to wait for a standby's disk has chosen to be
+ * outside the promise.  Where nobody is waited for, the server goes on alone
+ * and the lease row says so.
+ */
+bool
+fence_reply_is_confirmed(bool prepared)
+{
+	XLogRecPtr	confirmed = ((volatile WalSndCtlData *) WalSndCtl)->lsn[SYNC_REP_WAIT_FLUSH];
+
+	/* it has written nothing: what is to be lost? */
+	if (!prepared && XactLastCommitEnd == last_commit_end)
+		return true;
+	if (synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_FLUSH)
+	{
+		pg_atomic_fetch_add_u64(&fence_shared->unprotected, 1);
+		return true;
+	}
+	if (!compat_sync_standbys_defined())
+		return true;
+	/* where a prepared transaction's record ends, nobody has noted */
+	return prepared ? confirmed > ProcLastRecPtr : confirmed >= XactLastCommitEnd;
 }

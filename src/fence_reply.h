@@ -36,4 +36,11 @@ extern bool fence_reply_open_gate(void);
 extern void fence_reply_end(void);
 extern void fence_reply_silence(void);
 
+/*
+ * fence_reply_is_confirmed
+ *		With leasehold.zero_loss: does a standby have the transaction that has
+ *		just become durable?  A wait for it may have been cancelled.
+ */
+extern bool fence_reply_is_confirmed(bool prepared);
+
 #endif							/* LEASEHOLD_FENCE_REPLY_H */

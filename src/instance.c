@@ -343,8 +343,14 @@ run_errands(InstanceWork *work, ClockTime now)
 {
 	pid_t		pid;
 
+	/* what was ordered since does not wait */
+	if (work->errand == NULL &&
+		memcmp(&work->errand_for, &work->orders, sizeof(work->orders)) != 0)
+		work->errand_at = now;
 	if (now < work->errand_at)
 		return;
+	if (work->errand == NULL)
+		work->errand_for = work->orders;
 	if (work->errand == NULL)
 	{
 		if (errand_is_due(&work->orders, &work->instance))
@@ -365,18 +371,12 @@ run_errands(InstanceWork *work, ClockTime now)
 void
 instance_step(InstanceWork *work, ClockTime now)
 {
-	InstanceOrders old = work->orders;
-
 	look(work);
 	flush_if_asked();
 	shared_read(&leasehold_shared->orders, &work->orders);
 	promote(work, now);
 	follow_superseded(work, now);
 	reap_rejoin_command(work);
-	/* a new leader is followed at once */
-	if (strcmp(old.leader, work->orders.leader) != 0 ||
-		strcmp(old.leader_address, work->orders.leader_address) != 0)
-		work->errand_at = clock_min(work->errand_at, now);
 	if (work->orders.pinned)
 		run_errands(work, now);
 }

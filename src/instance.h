@@ -24,6 +24,7 @@ typedef struct InstanceWork
 	pid_t		rejoin_pid;
 	BackgroundWorkerHandle *errand; /* a worker is under way; or NULL */
 	ClockTime	errand_at;		/* not before */
+	InstanceOrders errand_for;	/* the orders that it was started with */
 } InstanceWork;
 
 extern void instance_init(InstanceWork *work);

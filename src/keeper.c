@@ -307,6 +307,7 @@ turn(Keeper *keeper)
 	now = clock_now();
 	follow_disk(keeper);
 	keeper_look_at_instance(keeper);
+	keeper_follow_sync(keeper, now);
 	follow_health(keeper, now);
 	follow_others(keeper, now);
 	keeper_serve_box(keeper, now);

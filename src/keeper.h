@@ -20,6 +20,7 @@
 #include "roster.h"
 #include "shared.h"
 #include "store.h"
+#include "syncset.h"
 
 /* What is under way with a member. */
 typedef enum MemberTask
@@ -127,10 +128,13 @@ typedef struct Keeper
 	/* this instance, in a group of a primary and standbys */
 	Instance	instance;
 	Candidacy	candidacy;
-	InstanceOrders orders;		/* as last published */
+	InstanceOrders orders;
+	InstanceOrders orders_told; /* as last published */
 	ClockTime	promotion_at;	/* when it last made progress; or 0 */
 	uint64		promotion_replayed;
 	uint64		flush_asked;	/* during a drain; or 0 */
+	SyncSet		sync;			/* while holding */
+	int64		sync_epoch;		/* ... under this epoch */
 
 	/* what is known of the others */
 	Candidate  *candidate;		/* [setting_peers_max] */
@@ -218,6 +222,14 @@ extern void keeper_leave_farewell(const Keeper *keeper);
 /* What sessions of this instance ask for, and what people ask in the store. */
 extern void keeper_serve_box(Keeper *keeper, ClockTime now);
 extern void keeper_follow_handover(Keeper *keeper, ClockTime now);
+
+/* ---- keeper_sync.c ---- */
+
+/* Whom commits wait for, and who may therefore take over (zero_loss). */
+extern void keeper_follow_sync(Keeper *keeper, ClockTime now);
+
+/* The hand-over's target has all that was acknowledged. */
+extern void keeper_sync_handed(Keeper *keeper);
 
 /* ---- keeper_instance.c ---- */
 

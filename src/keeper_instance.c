@@ -84,7 +84,7 @@ keeper_is_candidate(Keeper *keeper)
 	if (best == NULL)
 		return false;
 	keeper->candidacy = candidacy_judge(&keeper->instance, best,
-										setting_promote, max_lag(),
+										keeper->self.name, setting_promote, max_lag(),
 										keeper->acquire_until != 0 &&
 										keeper->acquire_forced);
 	return keeper->candidacy == CANDIDACY_FIT;
@@ -118,6 +118,11 @@ keeper_why_no_candidate(const Keeper *keeper)
 							timeline_present(&keeper->instance.history));
 		case CANDIDACY_NO_PROMOTION:
 			return "This is a standby, and leasehold.promote is off.";
+		case CANDIDACY_NOT_SYNCHRONOUS:
+			return best == NULL || best->wrote.sync_set[1] == '\0' ?
+				"The last holder acknowledged writes that no standby is known to have (leasehold.zero_loss)." :
+				psprintf("Only node \"%s\" is known to have every acknowledged write (leasehold.zero_loss).",
+						 best->wrote.sync_set + 1);
 		case CANDIDACY_LAGS:
 			return psprintf("This standby is " UINT64_FORMAT " bytes behind the last holder, more than leasehold.max_lag.",
 							best ? candidacy_lag(&keeper->instance, best) : 0);
@@ -298,14 +303,14 @@ void
 keeper_order_instance(Keeper *keeper, ClockTime now)
 {
 	const LeaseRow *best = lease_best_row(&keeper->lease);
-	InstanceOrders old = keeper->orders;
 
 	keeper->orders.pinned = keeper->lease.pinned;
 	follow_promotion(keeper, now);
 	choose_leader(keeper, best);
 	judge_superseded(keeper, best);
-	if (memcmp(&old, &keeper->orders, sizeof(old)) == 0)
+	if (memcmp(&keeper->orders_told, &keeper->orders, sizeof(keeper->orders)) == 0)
 		return;
+	keeper->orders_told = keeper->orders;
 	shared_publish(&leasehold_shared->orders, &keeper->orders);
 	shared_wake_steward();
 }
@@ -385,6 +390,10 @@ keeper_is_flushed(Keeper *keeper)
 		return false;
 	pg_read_barrier();
 	keeper->lease.lsn = pg_atomic_read_u64(&shared->flushed_to);
-	return keeper->lease.reserve_for[0] == '\0' ||
-		keeper_peer_position(keeper->lease.reserve_for) >= keeper->lease.lsn;
+	if (keeper->lease.reserve_for[0] == '\0')
+		return true;
+	if (keeper_peer_position(keeper->lease.reserve_for) < keeper->lease.lsn)
+		return false;
+	keeper_sync_handed(keeper);
+	return true;
 }

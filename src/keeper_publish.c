@@ -348,6 +348,8 @@ fill_status(const Keeper *keeper, KeeperStatus *status, ClockTime now)
 	status->ttl_ms = best != NULL || ours ? keeper->lease.ttl_ms : 0;
 	strlcpy(status->kind, keeper->kind, sizeof(status->kind));
 	strlcpy(status->scope, keeper->scope, sizeof(status->scope));
+	if (best != NULL)
+		strlcpy(status->sync_set, best->wrote.sync_set, sizeof(status->sync_set));
 	status->last_renewal = keeper->last_renewal;
 	status->renewal_latency = keeper->renewal_latency;
 	strlcpy(status->reason, reason_text(keeper, status->state, status->holder, now),

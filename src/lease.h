@@ -31,6 +31,7 @@
 
 #define LEASE_NAME_LEN		64
 #define LEASE_SYSID_LEN		24
+#define LEASE_SYNC_LEN		(LEASE_NAME_LEN + 1)
 #define LEASE_MEMBERS_MAX	9
 #define LEASE_TTL_MIN_MS	200
 #define LEASE_TTL_MAX_MS	3600000
@@ -42,6 +43,7 @@ typedef struct LeaseWrote
 	int32_t		timeline;		/* 0: not known */
 	int64_t		epoch;			/* under which; 0: nobody has yet */
 	uint64_t	lsn;			/* how far; 0: not known */
+	char		sync_set[LEASE_SYNC_LEN];	/* who has all of it; see syncset.h */
 } LeaseWrote;
 
 /* What a member says about the lease. */
@@ -169,6 +171,7 @@ typedef struct LeaseState
 	bool		writable;		/* the instance is out of recovery ... */
 	int32_t		timeline;		/* ... on this timeline ... */
 	uint64_t	lsn;			/* ... and has written and flushed so far */
+	char		sync_set[LEASE_SYNC_LEN];	/* ... which these nodes have, too */
 	/* members */
 	int			list_size;		/* length of the agreed list; majority is of
 								 * this; 0: no list is known yet */

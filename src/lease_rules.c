@@ -170,7 +170,8 @@ static bool
 has_told(const LeaseState *lease, const LeaseRow *row)
 {
 	return row->wrote.timeline == lease->timeline &&
-		row->wrote.epoch == lease->epoch;
+		row->wrote.epoch == lease->epoch &&
+		strcmp(row->wrote.sync_set, lease->sync_set) == 0;
 }
 
 /* Is the row's promise another than the one that renewals make now? */

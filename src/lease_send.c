@@ -45,6 +45,7 @@ fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
 		request->wrote.timeline = lease->timeline;
 		request->wrote.epoch = lease->epoch;
 		request->wrote.lsn = lease->lsn;
+		memcpy(request->wrote.sync_set, lease->sync_set, LEASE_SYNC_LEN);
 	}
 	if (op != LEASE_OP_LOOK)
 		request->version = ++lease->version;

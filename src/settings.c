@@ -19,6 +19,7 @@
 #include "clock.h"
 #include "lease.h"
 #include "settings.h"
+#include "syncset.h"
 
 char	   *setting_node_name = NULL;
 char	   *setting_store = NULL;
@@ -34,6 +35,7 @@ int			setting_health_timeout = 0;
 char	   *setting_role_command = NULL;
 char	   *setting_advertise = NULL;
 bool		setting_local_ddl = false;
+int			setting_zero_loss = SYNC_OFF;
 int			setting_on_superseded = ON_SUPERSEDED_STAY;
 char	   *setting_rejoin_command = NULL;
 bool		setting_promote = true;
@@ -62,6 +64,19 @@ static const struct config_enum_entry on_expiry_modes[] = {
 static const struct config_enum_entry on_shutdown_modes[] = {
 	{"release", ON_SHUTDOWN_RELEASE, false},
 	{"keep", ON_SHUTDOWN_KEEP, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry zero_loss_modes[] = {
+	{"off", SYNC_OFF, false},
+	{"on", SYNC_ON, false},
+	{"strict", SYNC_STRICT, false},
+	{"false", SYNC_OFF, true},
+	{"true", SYNC_ON, true},
+	{"no", SYNC_OFF, true},
+	{"yes", SYNC_ON, true},
+	{"0", SYNC_OFF, true},
+	{"1", SYNC_ON, true},
 	{NULL, 0, false}
 };
 
@@ -282,6 +297,9 @@ define_replication_settings(void)
 							"-1 means no limit.",
 							&setting_max_lag, 16 * 1024, -1, INT_MAX, PGC_SIGHUP,
 							GUC_UNIT_KB, NULL, NULL, NULL);
+	define_choice("leasehold.zero_loss",
+				  "Acknowledge a write only when a standby that may take over has it.",
+				  &setting_zero_loss, SYNC_OFF, zero_loss_modes, 0);
 	define_choice("leasehold.on_superseded",
 				  "What a former primary does whose lease another node holds.",
 				  &setting_on_superseded, ON_SUPERSEDED_STAY,

@@ -55,6 +55,7 @@ extern int	setting_health_timeout; /* ms, 0: ttl */
 extern char *setting_role_command;
 extern char *setting_advertise; /* as written; see settings_advertise() */
 extern bool setting_local_ddl;
+extern int	setting_zero_loss;	/* SyncMode of syncset.h */
 extern int	setting_on_superseded;	/* OnSuperseded */
 extern char *setting_rejoin_command;
 extern bool setting_promote;

@@ -94,6 +94,8 @@ init_fence(FenceShared *fence, char **at)
 {
 	pg_atomic_init_u32(&fence->governed, 0);
 	pg_atomic_init_u32(&fence->draining, 0);
+	pg_atomic_init_u32(&fence->zero_loss, 0);
+	pg_atomic_init_u64(&fence->unprotected, 0);
 	pg_atomic_init_u64(&fence->withheld, 0);
 	pg_atomic_init_u64(&fence->refused, 0);
 	pg_atomic_init_u64(&fence->instance.deadline, 0);

@@ -76,6 +76,13 @@ typedef struct FenceShared
 	 * the one that prepared it.
 	 */
 	pg_atomic_uint32 physical;
+	/*
+	 * Is a write acknowledged only when a standby has confirmed it?  Set by the
+	 * keeper, with leasehold.zero_loss.
+	 */
+	pg_atomic_uint32 zero_loss;
+	/* Writes that were acknowledged all the same, as their sessions asked for. */
+	pg_atomic_uint64 unprotected;
 	/* The keeper waits for raised flags: whoever lowers one wakes it. */
 	pg_atomic_uint32 draining;
 	/* Acknowledgements withheld, statements refused (since server start). */
@@ -146,6 +153,7 @@ typedef struct KeeperStatus
 	int32		ttl_ms;
 	char		kind[16];
 	char		scope[16];
+	char		sync_set[LEASE_SYNC_LEN];	/* of the row; see syncset.h */
 	ClockTime	last_renewal;	/* 0: none in this run */
 	ClockTime	renewal_latency;
 	char		reason[256];	/* why it is not held, a sentence; or "" */
@@ -249,6 +257,8 @@ typedef struct InstanceOrders
 	char		leader[LEASEHOLD_NAME_LEN]; /* writes now; "": nobody */
 	char		leader_address[256];
 	bool		pinned;			/* the lease is of kind "physical" */
+	bool		manage_names;	/* keep synchronous_standby_names as follows */
+	char		names[LEASEHOLD_NAME_LEN + 16];
 } InstanceOrders;
 
 /*

@@ -159,6 +159,15 @@ add_expiry(Row *row, ClockTime now)
 		add(row, sql_interval(deadline - now), false);
 }
 
+/* Who has every acknowledged write, as the lease row says; see syncset.h. */
+static const char *
+zero_loss_text(const char *sync_set)
+{
+	if (sync_set[0] == '\0')
+		return "off";
+	return sync_set[1] == '\0' ? "alone" : sync_set + 1;
+}
+
 /*
  * leasehold_status
  *		How this node stands to its lease: one row, none if it has no lease.
@@ -203,6 +212,8 @@ leasehold_status(PG_FUNCTION_ARGS)
 	add_text(&row, status->reason);
 	add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->withheld)), false);
 	add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->refused)), false);
+	add_text(&row, zero_loss_text(status->sync_set));
+	add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->unprotected)), false);
 	add_age(&row, status->published_at, now);
 	put(fcinfo, &row);
 	return (Datum) 0;

@@ -26,7 +26,7 @@
 	t ".ttl_ms, " t ".frozen, " t ".reserved_for, " t ".request_seq, " \
 	t ".ttl_wanted_ms, " t ".pause_wanted, " t ".handover_to, " \
 	t ".kind, " t ".scope, " t ".dropped, " t ".system_identifier, " \
-	t ".timeline, " t ".timeline_epoch, " t ".holder_lsn"
+	t ".timeline, " t ".timeline_epoch, " t ".holder_lsn, " t ".sync_set"
 
 /* Their places in an answer. */
 enum
@@ -40,7 +40,7 @@ enum
 	COL_NAME, COL_HOLDER, COL_INCARNATION, COL_EPOCH, COL_VERSION, COL_TTL,
 	COL_FROZEN, COL_RESERVED, COL_SEQ, COL_TTL_WANTED, COL_PAUSE_WANTED,
 	COL_HANDOVER, COL_KIND, COL_SCOPE, COL_DROPPED, COL_SYSID, COL_TIMELINE,
-	COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_COUNT
+	COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_SYNC_SET, COL_COUNT
 };
 #define AT_NODE_INCARNATION (AT_LEASE + COL_COUNT)
 #define AT_NODE_BEAT		(AT_NODE_INCARNATION + 1)
@@ -87,7 +87,7 @@ static const char renew_sql[] =
 " WHERE name = $1 AND incarnation = $2 RETURNING incarnation, beat),"
 " r AS (UPDATE leasehold_store.lease SET version = $3, nonce = $4,"
 " ttl_ms = $5, frozen = $6, timeline = $14, timeline_epoch = $15,"
-" holder_lsn = $16"
+" holder_lsn = $16, sync_set = $17"
 " WHERE name = $7 AND holder = $1 AND incarnation = $2 AND epoch = $12"
 " AND version < $3 AND EXISTS (SELECT 1 FROM leasehold_store.store"
 " WHERE id = 1 AND generation = $13 AND settled)"
@@ -99,7 +99,7 @@ static const char renew_sql[] =
 static const char release_sql[] =
 "WITH r AS (UPDATE leasehold_store.lease SET holder = '', version = $3,"
 " nonce = $4, reserved_for = $5, frozen = false, handover_to = '',"
-" timeline = $10, timeline_epoch = $11, holder_lsn = $12"
+" timeline = $10, timeline_epoch = $11, holder_lsn = $12, sync_set = $13"
 " WHERE name = $6 AND holder = $1 AND incarnation = $2 AND epoch = $7"
 " AND version < $3 AND (NOT frozen OR $9) RETURNING " LEASE_COLUMNS("lease") "),"
 " h AS (INSERT INTO leasehold_store.history"
@@ -194,6 +194,7 @@ add_wrote(Params *params, const LeaseWrote *wrote)
 	add_int(params, wrote->epoch);
 	lsn_format(wrote->lsn, params->number[params->n], sizeof(params->number[0]));
 	add_text(params, params->number[params->n]);
+	add_text(params, wrote->sync_set);
 }
 
 static void
@@ -473,6 +474,8 @@ read_lease(const PGresult *result, int row, int at, StoreLease *lease)
 	r->wrote.epoch = get_int(result, row, at + COL_TIMELINE_EPOCH);
 	(void) lsn_parse(PQgetvalue(result, row, at + COL_HOLDER_LSN),
 					 &r->wrote.lsn);
+	get_text(result, row, at + COL_SYNC_SET, r->wrote.sync_set,
+			 sizeof(r->wrote.sync_set));
 }
 
 void

@@ -1,0 +1,205 @@
+/*
+ * keeper_sync.c
+ *		Whom commits wait for, and who may therefore take over
+ *		(leasehold.zero_loss).
+ *
+ * The rules are in syncset.c; here is what the server says, and what it is told.
+ * Positions and priorities of the walsenders are read from shared memory.  A
+ * walsender that does not count its standby as synchronous releases nobody; so
+ * once the one wanted counts and no other does, everybody waits for the one.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "replication/slot.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/spin.h"
+
+#include "compat.h"
+#include "keeper.h"
+#include "lease_rules.h"
+#include "names.h"
+
+/* What this project writes begins like this; else the setting is a user's. */
+#define NAMES_FORMAT	"FIRST 1 (\"%s\")"
+#define NAMES_BEGIN		"FIRST 1 (\""
+
+/* ------------------------------------------------------------------------
+ * What the server says
+ * ------------------------------------------------------------------------
+ */
+
+/* Who streams through this slot; 0 if nobody does. */
+static pid_t
+pid_on_slot(const char *name)
+{
+	pid_t		pid = 0;
+
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use || strcmp(NameStr(slot->data.name), name) != 0)
+			continue;
+		SpinLockAcquire(&slot->mutex);
+		pid = slot->active_pid;
+		SpinLockRelease(&slot->mutex);
+	}
+	return pid;
+}
+
+static void
+read_walsender(pid_t pid, SyncPeer *peer)
+{
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *sender = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&sender->mutex);
+		if (sender->pid == pid)
+		{
+			peer->streaming = sender->state == WALSNDSTATE_STREAMING;
+			peer->waited_for = sender->sync_standby_priority == 1;
+			peer->flushed = sender->flush;
+		}
+		SpinLockRelease(&sender->mutex);
+	}
+}
+
+/* Walsenders that count their standbys as synchronous. */
+static int
+count_waited_for(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *sender = &WalSndCtl->walsnds[i];
+
+		SpinLockAcquire(&sender->mutex);
+		n += sender->pid != 0 && sender->sync_standby_priority > 0;
+		SpinLockRelease(&sender->mutex);
+	}
+	return n;
+}
+
+static void
+read_peers(const Keeper *keeper, SyncPeer *peer, SyncView *view)
+{
+	view->peer = peer;
+	for (int i = 0; i < keeper->nnodes; i++)
+	{
+		const SurveyNode *node = &keeper->node[i];
+		char		slot[SLOT_NAME_LEN];
+		pid_t		pid;
+
+		if (strcmp(node->name, keeper->self.name) == 0 || node->priority == 0)
+			continue;
+		leasehold_slot_name(node->name, slot, sizeof(slot));
+		pid = pid_on_slot(slot);
+		memset(peer, 0, sizeof(*peer));
+		strlcpy(peer->name, node->name, sizeof(peer->name));
+		if (pid != 0)
+			read_walsender(pid, peer);
+		peer++;
+		view->n++;
+	}
+	/* two that count: one of them still runs with what was set before */
+	if (count_waited_for() != 1)
+		for (int i = 0; i < view->n; i++)
+			((SyncPeer *) view->peer)[i].waited_for = false;
+}
+
+/* ------------------------------------------------------------------------
+ * What it is told
+ * ------------------------------------------------------------------------
+ */
+
+static bool
+is_ours(const char *names)
+{
+	return names != NULL && strncmp(names, NAMES_BEGIN, strlen(NAMES_BEGIN)) == 0;
+}
+
+static void
+order_names(Keeper *keeper)
+{
+	InstanceOrders *orders = &keeper->orders;
+	const SyncSet *sync = &keeper->sync;
+
+	orders->names[0] = '\0';
+	if (sync->wait_for[0] != '\0')
+		snprintf(orders->names, sizeof(orders->names), NAMES_FORMAT,
+				 sync->wait_for);
+	orders->manage_names = setting_zero_loss != SYNC_OFF ||
+		is_ours(SyncRepStandbyNames);
+}
+
+static void
+log_change(const SyncSet *old, const SyncSet *new)
+{
+	if (strcmp(old->set, new->set) == 0 || new->set[0] == '\0')
+		return;
+	if (new->set[1] != '\0')
+		ereport(LOG,
+				(errmsg("leasehold: node \"%s\" has every acknowledged write and may take over",
+						new->set + 1)));
+	else if (old->set[0] != '\0')
+		ereport(LOG,
+				(errmsg("leasehold: no standby is known to have every acknowledged write"),
+				 setting_zero_loss == SYNC_STRICT ?
+				 errdetail("Writes wait until one has.") :
+				 errdetail("Writes go on alone, and no other node takes over meanwhile.")));
+}
+
+void
+keeper_follow_sync(Keeper *keeper, ClockTime now)
+{
+	LeaseState *lease = &keeper->lease;
+	SyncPeer   *peer;
+	SyncView	view = {0};
+	SyncSet		old;
+
+	pg_atomic_write_u32(&leasehold_shared->fence.zero_loss,
+						lease->pinned && setting_zero_loss != SYNC_OFF);
+	keeper->orders.manage_names = false;
+	if (lease->phase == LEASE_DRAINING)
+		return;					/* it stays as it is until that is over */
+	if (lease->phase != LEASE_HOLDER || keeper->sync_epoch != lease->epoch)
+	{
+		/* what its first renewal is to say */
+		syncset_begin(&keeper->sync, lease->pinned ? setting_zero_loss : SYNC_OFF);
+		memcpy(lease->sync_set, keeper->sync.set, sizeof(lease->sync_set));
+		keeper->sync_epoch = lease->phase == LEASE_HOLDER ? lease->epoch : 0;
+	}
+	if (!lease->pinned || lease->phase != LEASE_HOLDER ||
+		!keeper->instance.known)
+		return;
+	old = keeper->sync;
+	if (!keeper->instance.in_recovery)
+	{
+		peer = palloc0(sizeof(SyncPeer) * (keeper->nnodes + 1));
+		view.mode = setting_zero_loss;
+		view.waits = compat_sync_standbys_defined();
+		view.written = GetXLogInsertRecPtr();
+		view.told = rule_timeline_told(lease);
+		read_peers(keeper, peer, &view);
+		syncset_step(&keeper->sync, &view, clock_ms(lease->ttl_ms), now);
+		/* nobody is told "done" before somebody is waited for */
+		if (setting_zero_loss == SYNC_STRICT && !view.waits &&
+			lease->told_epoch != lease->epoch)
+			lease->writable = false;
+	}
+	order_names(keeper);
+	log_change(&old, &keeper->sync);
+	memcpy(lease->sync_set, keeper->sync.set, sizeof(lease->sync_set));
+}
+
+void
+keeper_sync_handed(Keeper *keeper)
+{
+	if (setting_zero_loss != SYNC_OFF)
+		syncset_of(keeper->lease.reserve_for, keeper->lease.sync_set);
+}
