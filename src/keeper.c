@@ -29,6 +29,7 @@
 
 #define LAST_WORDS_MAX	(2 * CLOCK_S)	/* after the postmaster's death */
 #define RENAME_GRACE	CLOCK_S
+#define END_ANSWER_MAX	(CLOCK_S / 4)	/* for the steward's answer */
 
 /* ------------------------------------------------------------------------
  * Settings
@@ -371,6 +372,8 @@ next_wakeup(Keeper *keeper, ClockTime now)
 	}
 	if (keeper->ending)
 		at = clock_min(at, keeper->end_at);
+	else if (keeper->asked_to_end != 0)
+		at = clock_min(at, keeper->asked_to_end + END_ANSWER_MAX);
 	return at;
 }
 
@@ -412,7 +415,6 @@ begin_end(Keeper *keeper, DrainWhy why)
 	keeper->orphaned = why == DRAIN_ORPHANED;
 	keeper->end_at = now + limit;
 	keeper->sockets_changed = true;
-	pg_atomic_write_u32(&leasehold_shared->shutting_down, 1);
 	/* half of the time for the commits, half for the members */
 	if (keeper->lease.phase == LEASE_DRAINING)
 		keeper->drain_why = why;
@@ -420,6 +422,37 @@ begin_end(Keeper *keeper, DrainWhy why)
 	if (keeper->lease.phase == LEASE_ACQUIRING)
 		lease_close(&keeper->lease, now);
 	publish_fence(keeper);
+}
+
+/*
+ * SIGTERM.  A server that ends lets go of its lease.  A keeper that was told to
+ * end alone leaves everything to its successor, which the postmaster starts at
+ * once.  Without an answer it is the server: then others need not wait.
+ */
+static void
+follow_end(Keeper *keeper, ClockTime now)
+{
+	pg_atomic_uint32 *question = &leasehold_shared->end_question;
+
+	if (keeper->asked_to_end == 0)
+	{
+		keeper->asked_to_end = now;
+		pg_atomic_write_u32(question, END_ASKED);
+		shared_wake_steward();
+	}
+	switch (pg_atomic_read_u32(question))
+	{
+		case END_OF_KEEPER:
+			ereport(LOG,
+					(errmsg("leasehold: the keeper was told to end, and its successor goes on")));
+			proc_exit(1);
+		case END_OF_SERVER:
+			begin_end(keeper, DRAIN_SHUTDOWN);
+			break;
+		default:
+			if (now >= keeper->asked_to_end + END_ANSWER_MAX)
+				begin_end(keeper, DRAIN_SHUTDOWN);
+	}
 }
 
 static bool
@@ -483,7 +516,7 @@ start(Keeper *keeper)
 	resume(keeper);
 	take_intervals(keeper, true);
 	take_store(keeper, clock_now());
-	pg_atomic_write_u32(&leasehold_shared->shutting_down, 0);
+	pg_atomic_write_u32(&leasehold_shared->end_question, END_NOT_ASKED);
 }
 
 void
@@ -495,7 +528,7 @@ leasehold_keeper_main(Datum arg)
 	workers_reload();
 	keeper = make_keeper();
 	before_shmem_exit(close_fence_at_exit, PointerGetDatum(keeper));
-	shared_take_seat(&leasehold_shared->keeper);
+	workers_take_seat(&leasehold_shared->keeper);
 	start(keeper);
 
 	for (;;)
@@ -505,7 +538,7 @@ leasehold_keeper_main(Datum arg)
 		if (!keeper->ending)
 			reload(keeper, clock_now());
 		if (ShutdownRequestPending && !keeper->ending)
-			begin_end(keeper, DRAIN_SHUTDOWN);
+			follow_end(keeper, clock_now());
 		shared_read(&leasehold_shared->addresses, &keeper->addresses);
 		turn(keeper);
 		if (may_end(keeper))

@@ -117,7 +117,8 @@ typedef struct Keeper
 	DrainWhy	drain_why;
 	ClockTime	drain_until;
 	bool		orphaned;
-	bool		ending;			/* SIGTERM, or orphaned */
+	ClockTime	asked_to_end;	/* SIGTERM: when; or 0 */
+	bool		ending;			/* with the server, or orphaned */
 	ClockTime	end_at;
 
 	/* health */

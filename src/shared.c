@@ -171,6 +171,14 @@ recall(LeaseholdShared *shared)
 }
 
 static void
+init_seat(WorkerSeat *seat)
+{
+	pg_atomic_init_u64(&seat->latch, 0);
+	pg_atomic_init_u32(&seat->pid, 0);
+	pg_atomic_init_u64(&seat->began, 0);
+}
+
+static void
 init_shared(LeaseholdShared *shared)
 {
 	char	   *at = (char *) shared + MAXALIGN(sizeof(LeaseholdShared));
@@ -188,10 +196,8 @@ init_shared(LeaseholdShared *shared)
 	init_survey(shared, &at);
 	init_fence(&shared->fence, &at);
 
-	pg_atomic_init_u64(&shared->keeper.latch, 0);
-	pg_atomic_init_u32(&shared->keeper.pid, 0);
-	pg_atomic_init_u64(&shared->steward.latch, 0);
-	pg_atomic_init_u32(&shared->steward.pid, 0);
+	init_seat(&shared->keeper);
+	init_seat(&shared->steward);
 	shared->box.lock = &locks[0].lock;
 	shared->survey_lock = &locks[1].lock;
 	pg_atomic_init_u64(&shared->box.posted, 0);
@@ -202,7 +208,7 @@ init_shared(LeaseholdShared *shared)
 	pg_atomic_init_u64(&shared->flush_done, 0);
 	pg_atomic_init_u64(&shared->flushed_to, 0);
 	pg_atomic_init_u32(&shared->superseded, 0);
-	pg_atomic_init_u32(&shared->shutting_down, 0);
+	pg_atomic_init_u32(&shared->end_question, END_NOT_ASKED);
 	pg_atomic_init_u32(&shared->leave_asked, 0);
 	pg_atomic_init_u32(&shared->role_told, NODE_UNGOVERNED);
 	pg_atomic_init_u32(&shared->embedded_made, 0);

@@ -317,7 +317,20 @@ typedef struct WorkerSeat
 {
 	pg_atomic_uint64 latch;		/* Latch *, 0 when nobody sits here */
 	pg_atomic_uint32 pid;
+	pg_atomic_uint64 began;		/* ClockTime: when the last one set to work */
 } WorkerSeat;
+
+/*
+ * Is it the server that ends, or the keeper alone?  A signal does not tell, and
+ * the keeper may not look for itself, on the disk: it asks the steward.
+ */
+typedef enum EndQuestion
+{
+	END_NOT_ASKED,
+	END_ASKED,
+	END_OF_SERVER,
+	END_OF_KEEPER
+} EndQuestion;
 
 typedef struct LeaseholdShared
 {
@@ -360,8 +373,8 @@ typedef struct LeaseholdShared
 	pg_atomic_uint64 flushed_to;	/* ... and how far that came */
 	/* standbys must not follow this instance any more */
 	pg_atomic_uint32 superseded;
-	/* the keeper is about to end: it may release what it holds */
-	pg_atomic_uint32 shutting_down;
+	/* an EndQuestion: the keeper asks, the steward answers */
+	pg_atomic_uint32 end_question;
 	/* sessions may ask the steward to forget that a lease governs */
 	pg_atomic_uint32 leave_asked;
 	/* the NodeState that leasehold.role_command was last told of */

@@ -17,9 +17,11 @@
 
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
+#include "utils/pidfile.h"
 
 #include "compat.h"
 #include "durable.h"
@@ -139,6 +141,38 @@ leave(Steward *steward, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
+/*
+ * Does the server end, or was a process told to end alone?  The postmaster notes
+ * in its lock file that it stops before it tells anybody to.  In doubt it stops.
+ */
+static bool
+server_is_ending(void)
+{
+	FILE	   *file = AllocateFile("postmaster.pid", "r");
+	char		line[MAXPGPATH + 2] = "";
+	int			n = 0;
+
+	if (file == NULL)
+		return true;
+	while (n < LOCK_FILE_LINE_PM_STATUS && fgets(line, sizeof(line), file) != NULL)
+		n++;
+	FreeFile(file);
+	return n < LOCK_FILE_LINE_PM_STATUS ||
+		strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
+}
+
+/* The keeper has to know, and may not wait for the disk. */
+static void
+answer_keeper(void)
+{
+	pg_atomic_uint32 *question = &leasehold_shared->end_question;
+
+	if (pg_atomic_read_u32(question) != END_ASKED)
+		return;
+	pg_atomic_write_u32(question, server_is_ending() ? END_OF_SERVER : END_OF_KEEPER);
+	shared_wake_keeper();
+}
+
 static bool
 fence_is_closed(void)
 {
@@ -162,10 +196,15 @@ note_end(Steward *steward)
 	(void) write_state(steward, &state);
 }
 
-/* The keeper goes first: it drains, releases, and may want something written. */
+/*
+ * The keeper goes first: it drains, releases, and may want something written.
+ * Told to end alone, we leave everything to our successor.
+ */
 static bool
 may_end(Steward *steward, ClockTime now)
 {
+	if (steward->end_since == 0 && !server_is_ending())
+		return true;
 	if (steward->end_since == 0)
 		steward->end_since = now;
 	if (now - steward->end_since >= END_MAX)
@@ -219,6 +258,7 @@ turn(Steward *steward)
 	ClockTime	now = clock_now();
 
 	persist(steward, now);
+	answer_keeper();
 	leave(steward, now);
 	instance_step(&steward->instance, now);
 	shared_read(&leasehold_shared->status, &steward->status);
@@ -282,7 +322,7 @@ leasehold_steward_main(Datum arg)
 												 sizeof(Steward));
 
 	workers_start();
-	shared_take_seat(&leasehold_shared->steward);
+	workers_take_seat(&leasehold_shared->steward);
 	steward->cycle_context = AllocSetContextCreate(TopMemoryContext,
 												   "leasehold steward",
 												   ALLOCSET_DEFAULT_SIZES);

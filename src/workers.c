@@ -7,9 +7,14 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/latch.h"
 #include "utils/guc.h"
 
+#include "compat.h"
 #include "workers.h"
+
+/* From one start of a worker to the next. */
+#define START_INTERVAL	CLOCK_S
 
 /*
  * A worker that ends with status 0 is never started again, so all of ours end
@@ -33,8 +38,9 @@ register_one(const char *what, const char *function, int restart_s)
 void
 workers_register(void)
 {
-	register_one("keeper", "leasehold_keeper_main", 1);
-	register_one("steward", "leasehold_steward_main", 1);
+	/* a lease waits for these two: see workers_take_seat() */
+	register_one("keeper", "leasehold_keeper_main", 0);
+	register_one("steward", "leasehold_steward_main", 0);
 	register_one("prober", "leasehold_prober_main", 5);
 }
 
@@ -45,6 +51,29 @@ workers_start(void)
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
 	ConfigReloadPending = true;
+}
+
+/*
+ * The postmaster's own pause before it starts a worker again would be the same
+ * for one that was told to end, and whose lease runs out meanwhile, as for one
+ * that fails at every start and must not keep the machine busy.
+ */
+void
+workers_take_seat(WorkerSeat *seat)
+{
+	ClockTime	began = (ClockTime) pg_atomic_read_u64(&seat->began);
+	ClockTime	now = clock_now();
+
+	while (began != 0 && now < began + START_INTERVAL && !ShutdownRequestPending)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 clock_wait_ms(now, began + START_INTERVAL),
+						 compat_wait_event("LeaseholdWorkerStart"));
+		ResetLatch(MyLatch);
+		now = clock_now();
+	}
+	pg_atomic_write_u64(&seat->began, (uint64) now);
+	shared_take_seat(seat);
 }
 
 bool

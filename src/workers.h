@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "shared.h"
+
 /* Register keeper, steward and prober.  Called while preloading. */
 extern void workers_register(void);
 
@@ -19,6 +21,13 @@ extern void workers_register(void);
  *		(a SIGHUP before the handlers stood is lost).
  */
 extern void workers_start(void);
+
+/*
+ * workers_take_seat
+ *		Take the seat of a worker that is started again at once when it has
+ *		ended; one whose predecessor had hardly begun waits here first.
+ */
+extern void workers_take_seat(WorkerSeat *seat);
 
 /* Reload the configuration if a SIGHUP has come in; true if so. */
 extern bool workers_reload(void);

@@ -326,16 +326,47 @@ is(state_file($a)->{ended}, 'no', 'a killed instance has not ended');
 $a->start_again;
 $a->wait_state('follower');
 
-# The steward alone is told to end: it comes back, and the run goes on.
+# Workers that are told to end while the server goes on: others take their places
+# at once, and the lease stays.  A session that was open all the time stays, too:
+# it would be ended if the lease were lost for a moment.
 settle_on($a);
-my $pid = $a->worker('steward');
-kill 'TERM', $pid;
-wait_until('another steward', sub {
-		my ($now) = $a->pids(qr/leasehold steward/);
-		defined $now && $now != $pid;
-	});
-ok($a->holds, 'the lease outlives a steward');
-is(state_file($a)->{ended}, 'no', 'the run has not ended');
+$epoch = $a->epoch;
+my $witness = open_session($a);
+
+sub told_to_end
+{
+	my (@which) = @_;
+	my $what = join ' and ', @which;
+	my %old = map { $_ => $a->worker($_) } @which;
+	my $since = clock_now();
+
+	# (pg_terminate_backend() does not know processes without a database)
+	kill 'TERM', values %old;
+	foreach my $worker (@which)
+	{
+		wait_until("another $worker", sub {
+				my ($now) = $a->pids(qr/leasehold $worker/);
+				defined $now && $now != $old{$worker};
+			});
+		cmp_ok(clock_now() - $since, '<', 2.5e9, "$what told to end: soon there is another $worker")
+		  if $worker ne 'prober';
+	}
+	# longer than the lease lasts, and than a health stamp
+	wait_until('a while', sub { clock_now() > $since + 5e9 });
+	is($a->epoch, $epoch, "$what told to end: the lease stays");
+	ok(is_there($a, $witness), "$what told to end: not for a moment was it lost");
+	is(state_file($a)->{ended}, 'no', "$what told to end: the run has not ended");
+	return;
+}
+
+told_to_end('steward');
+told_to_end('keeper');
+told_to_end('prober');
+told_to_end('keeper', 'steward', 'prober');
+# twice in a row is once too often, but nothing breaks
+kill 'TERM', $a->worker('steward');
+told_to_end('steward');
+close_session($witness);
 
 # ---------------------------------------------------------------------------
 # Leaving
