@@ -111,6 +111,8 @@ typedef struct Keeper
 	ClockTime	acquire_until;	/* somebody asked for it until then */
 	bool		acquire_forced; /* ... in spite of lag and priority */
 	int64		handled_seq;	/* the last hand-over request dealt with */
+	int64		waiting_seq;	/* one that waits for the nodes to be read ... */
+	ClockTime	waiting_since;	/* ... since when */
 	char		answer[STORE_REASON_LEN];	/* why it was refused */
 
 	/* giving up */
@@ -142,7 +144,9 @@ typedef struct Keeper
 	int			ncandidates;
 	SurveyNode *node;			/* [setting_peers_max] */
 	int			nnodes;
-	ClockTime	nodes_at;
+	ClockTime	nodes_at;		/* when the nodes were last asked for */
+	ClockTime	nodes_read;		/* when those that we know were asked for */
+	ClockTime	nodes_wanted;	/* somebody waits for what is read after this */
 	ClockTime	leases_at;
 	ClockTime	history_at;
 	int64		history_epoch;
@@ -194,7 +198,8 @@ extern void publish_fence(Keeper *keeper);
 extern void publish_status(Keeper *keeper, ClockTime now);
 
 /* Rows read from the store, for the views. */
-extern void publish_nodes(Keeper *keeper, const PGresult *result, ClockTime now);
+extern void publish_nodes(Keeper *keeper, const PGresult *result,
+						  ClockTime asked_at, ClockTime now);
 extern void publish_leases(Keeper *keeper, const PGresult *result, ClockTime now);
 extern void publish_history(Keeper *keeper, const PGresult *result, ClockTime now);
 

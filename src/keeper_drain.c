@@ -11,6 +11,9 @@
 #include "keeper.h"
 #include "lease_rules.h"
 
+/* How long a hand-over may wait for the nodes to be read. */
+#define JUDGE_MAX	(5 * CLOCK_S)
+
 /* ------------------------------------------------------------------------
  * Giving the lease up
  * ------------------------------------------------------------------------
@@ -146,6 +149,8 @@ keeper_serve_box(Keeper *keeper, ClockTime now)
 	KeeperBox  *box = &leasehold_shared->box;
 	uint64		posted = pg_atomic_read_u64(&box->posted);
 
+	if (pg_atomic_exchange_u32(&leasehold_shared->nodes_wanted, 0) != 0)
+		keeper->nodes_wanted = now;
 	if (posted == keeper->box_served)
 		return;
 	keeper->box_served = posted;
@@ -178,6 +183,27 @@ is_alive(const Keeper *keeper, const char *name)
 	return false;
 }
 
+/*
+ * Can it be said by now whether the target lives?  What was read before the
+ * request came tells nothing of a node that has been started since: one that
+ * seems dead is read again before that is held against it.
+ */
+static bool
+can_judge(Keeper *keeper, const LeaseRow *request, ClockTime now)
+{
+	if (keeper->waiting_seq != request->request_seq)
+	{
+		keeper->waiting_seq = request->request_seq;
+		keeper->waiting_since = now;
+	}
+	if (is_alive(keeper, request->handover_to) ||
+		keeper->nodes_read >= keeper->waiting_since)
+		return true;
+	keeper->nodes_wanted = clock_max(keeper->nodes_wanted, keeper->waiting_since);
+	return now >= keeper->waiting_since +
+		clock_min(clock_ms(keeper->lease.ttl_ms), JUDGE_MAX);
+}
+
 /* Has somebody asked that another node be given the lease? */
 void
 keeper_follow_handover(Keeper *keeper, ClockTime now)
@@ -196,13 +222,18 @@ keeper_follow_handover(Keeper *keeper, ClockTime now)
 	if (keeper->lease.phase != LEASE_HOLDER || request->handover_to[0] == '\0' ||
 		request->request_seq <= keeper->handled_seq || to_us)
 		return;
-	keeper->handled_seq = request->request_seq;
-	why = keeper_why_not_hand_to(keeper, request->handover_to);
 	if (keeper->lease.frozen || request->pause_wanted)
+	{
+		keeper->handled_seq = request->request_seq;
 		refuse_handover(keeper, "the lease is paused");
-	else if (!is_alive(keeper, request->handover_to))
+		return;
+	}
+	if (!can_judge(keeper, request, now))
+		return;
+	keeper->handled_seq = request->request_seq;
+	if (!is_alive(keeper, request->handover_to))
 		refuse_handover(keeper, STORE_ANSWER_NOT_ALIVE);
-	else if (why != NULL)
+	else if ((why = keeper_why_not_hand_to(keeper, request->handover_to)) != NULL)
 		refuse_handover(keeper, why);
 	else
 		keeper_begin_drain(keeper, DRAIN_HANDOVER, request->handover_to,

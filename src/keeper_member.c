@@ -339,7 +339,7 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 			keeper->lease.member[i].look_now = true;
 			break;
 		case TASK_NODES:
-			publish_nodes(keeper, result, now);
+			publish_nodes(keeper, result, member->sent_at, now);
 			break;
 		case TASK_LEASES:
 			publish_leases(keeper, result, now);
@@ -536,7 +536,8 @@ next_chore(const Keeper *keeper, int i, ClockTime now)
 	}
 	if (is_surveyed(keeper, i))
 	{
-		if (now >= keeper->nodes_at + nodes_interval(keeper))
+		if (keeper->nodes_wanted > keeper->nodes_read ||
+			now >= keeper->nodes_at + nodes_interval(keeper))
 			return TASK_NODES;
 		if (now >= keeper->leases_at + clock_max(beat_interval(keeper), 2 * CLOCK_S))
 			return TASK_LEASES;

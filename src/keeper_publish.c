@@ -447,7 +447,7 @@ watch_node(const Keeper *keeper, const StoreNode *row, SurveyNode *to,
 												keeper->lease.ttl_ms);
 
 	to->beat_seen = now;
-	to->alive = false;
+	to->alive = row->incarnation == keeper->lease.incarnation;
 	for (int i = 0; i < keeper->nnodes; i++)
 	{
 		const SurveyNode *known = &keeper->node[i];
@@ -465,7 +465,8 @@ watch_node(const Keeper *keeper, const StoreNode *row, SurveyNode *to,
 }
 
 void
-publish_nodes(Keeper *keeper, const PGresult *result, ClockTime now)
+publish_nodes(Keeper *keeper, const PGresult *result, ClockTime asked_at,
+			  ClockTime now)
 {
 	StoreNode  *row = palloc(sizeof(StoreNode) * setting_peers_max);
 	SurveyNode *fresh = palloc0(sizeof(SurveyNode) * setting_peers_max);
@@ -487,6 +488,7 @@ publish_nodes(Keeper *keeper, const PGresult *result, ClockTime now)
 	}
 	memcpy(keeper->node, fresh, sizeof(SurveyNode) * setting_peers_max);
 	keeper->nnodes = n;
+	keeper->nodes_read = asked_at;
 	keeper->ncandidates = n;
 	for (int i = 0; i < n; i++)
 	{
@@ -501,7 +503,7 @@ publish_nodes(Keeper *keeper, const PGresult *result, ClockTime now)
 	{
 		memcpy(survey->node, fresh, sizeof(SurveyNode) * setting_peers_max);
 		survey->nnodes = n;
-		survey->nodes_at = now;
+		survey->nodes_at = asked_at;
 		LWLockRelease(leasehold_shared->survey_lock);
 	}
 	pfree(row);

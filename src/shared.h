@@ -379,6 +379,8 @@ typedef struct LeaseholdShared
 	pg_atomic_uint32 leave_asked;
 	/* the NodeState that leasehold.role_command was last told of */
 	pg_atomic_uint32 role_told;
+	/* sessions may ask the keeper to read the nodes anew */
+	pg_atomic_uint32 nodes_wanted;
 	/* how far the workers that make the embedded store have come */
 	pg_atomic_uint32 embedded_made;
 } LeaseholdShared;

@@ -14,6 +14,8 @@
 #include "settings.h"
 #include "sql.h"
 
+#define FRESH_MAX	CLOCK_S		/* for the nodes to be read anew */
+
 void
 sql_require_preloaded(void)
 {
@@ -280,6 +282,36 @@ sql_survey(void)
 	copy->lease = lease;
 	copy->node = node;
 	return copy;
+}
+
+void
+sql_free_survey(Survey *survey)
+{
+	pfree(survey->lease);
+	pfree(survey->node);
+	pfree(survey);
+}
+
+/* Asked again and again, since the keeper may not get at the survey's lock. */
+Survey *
+sql_fresh_survey(ClockTime until)
+{
+	ClockTime	asked_at = clock_now();
+	ClockTime	patient_until = clock_min(until, asked_at + FRESH_MAX);
+
+	for (;;)
+	{
+		Survey	   *survey = sql_survey();
+
+		if (survey->nodes_at >= asked_at)
+			return survey;
+		sql_free_survey(survey);
+		if (clock_now() >= patient_until)
+			return NULL;
+		pg_atomic_write_u32(&leasehold_shared->nodes_wanted, 1);
+		shared_wake_keeper();
+		sql_sleep(20);
+	}
 }
 
 const SurveyNode *

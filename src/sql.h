@@ -64,6 +64,14 @@ extern const char *sql_state_name(NodeState state);
 /* A private copy of the survey; palloc'd. */
 extern Survey *sql_survey(void);
 
+/*
+ * sql_fresh_survey
+ *		The same, with nodes that are read now; NULL if the keeper does not do it
+ *		soon, or by "until".
+ */
+extern Survey *sql_fresh_survey(ClockTime until);
+extern void sql_free_survey(Survey *survey);
+
 /* How the node is known: when its heartbeat was last seen; NULL if unknown. */
 extern const SurveyNode *sql_find_node(const Survey *survey, const char *name);
 

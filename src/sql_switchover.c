@@ -38,9 +38,9 @@ require_node(StoreGroup *group, const char *target)
 }
 
 /*
- * Raise an error if this node has watched the target's heartbeat stand still.
- * A node that was seen for the first time only now is given time to show that
- * it lives.
+ * Raise an error if this node has watched the target's heartbeat stand still,
+ * up to this moment: the target may just have been started.  A node that was
+ * seen for the first time only now is given time to show that it lives.
  */
 static void
 require_alive(const char *target, ClockTime until)
@@ -49,11 +49,11 @@ require_alive(const char *target, ClockTime until)
 
 	for (;;)
 	{
-		Survey	   *survey = sql_survey();
-		const SurveyNode *seen = sql_find_node(survey, target);
+		Survey	   *survey = sql_fresh_survey(until);
+		const SurveyNode *seen = survey ? sql_find_node(survey, target) : NULL;
 		ClockTime	now = clock_now();
 
-		if (seen == NULL || seen->alive || now - survey->nodes_at > 10 * CLOCK_S)
+		if (seen == NULL || seen->alive)
 			return;				/* the holder knows better */
 		if (now - seen->beat_seen > patience || now >= until)
 			ereport(ERROR,
@@ -61,6 +61,7 @@ require_alive(const char *target, ClockTime until)
 					 errmsg("node \"%s\" is not alive", target),
 					 errdetail("Its heartbeat has stood still for " INT64_FORMAT " s.",
 							   (int64) ((now - seen->beat_seen) / CLOCK_S))));
+		sql_free_survey(survey);
 		sql_sleep(50);
 	}
 }

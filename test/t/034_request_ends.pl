@@ -227,4 +227,46 @@ sub wait_reserved
 	$caller->close;
 }
 
+$_->stop foreach $group->nodes, $group->members;
+
+# ---------------------------------------------------------------------------
+# A target that has just been started
+# ---------------------------------------------------------------------------
+# Nodes are read so seldom here that what a node knows of another is seconds old.
+$group = LeaseholdTest->new(nodes => [ 'a', 'b', 'c' ], ttl => '14s',
+	conf => "leasehold.renew_interval = '6s'\nleasehold.health_timeout = '60s'");
+($a, $b, $c) = $group->nodes;
+@members = $group->members;
+{
+	my $run = "SELECT incarnation FROM leasehold_store.node WHERE name = 'b'";
+	my $before = $group->store_query($run);
+
+	wait_seen();
+	$b->stop;
+	foreach my $by ($a, $c)
+	{
+		wait_until($by->name . ' knows that b is down',
+			sub { $by->ask("SELECT alive FROM leasehold.nodes WHERE node = 'b'") eq 'f' });
+		my ($state, $text) = $by->try("SELECT leasehold.switchover('b')");
+		is($state, '55000', 'the target is down: refused on ' . $by->name);
+		like($text, qr/node "b" is not alive/, '... which says so');
+	}
+	$b->start;
+	wait_until('the store knows of the new run', sub { $group->store_query($run) ne $before });
+	my $start = clock_now();
+	my ($state, $text) = $c->try("SELECT leasehold.switchover('b')");
+	is($state, '', 'the target has just been started: it gets the lease') or diag($text);
+	cmp_ok((clock_now() - $start) / 1e9, '<', 3, '... at once');
+	is($b->epoch, $text, '... under the epoch that the call returned');
+
+	# and called on a node that has just been started
+	$before = $group->store_query($run =~ s/'b'/'c'/r);
+	$c->restart;
+	wait_until('the store knows of the new run', sub { $group->store_query($run =~ s/'b'/'c'/r) ne $before });
+	$start = clock_now();
+	($state, $text) = $c->try("SELECT leasehold.switchover('c')");
+	is($state, '', 'to a node just started, called there') or diag($text);
+	cmp_ok((clock_now() - $start) / 1e9, '<', 3, '... at once');
+}
+
 done_testing();

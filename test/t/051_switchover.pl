@@ -204,6 +204,8 @@ is($verdict->{missing}, 0, 'and every acknowledged row exists');
 # ---------------------------------------------------------------------------
 $group->wait_holder;
 hold($a);
+# (awake again, it had set out to take what it had last seen)
+$b->wait_state('follower');
 $epoch = $a->epoch;
 is($a->safe_psql('postgres', 'SELECT leasehold.acquire()'), $epoch, 'acquire() by the holder returns its epoch');
 {
