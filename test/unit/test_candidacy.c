@@ -83,7 +83,7 @@ held_by(const char *name)
 static Candidacy
 judge(bool promote, uint64_t max_lag, bool forced)
 {
-	return candidacy_judge(&instance, &row, promote, max_lag, forced);
+	return candidacy_judge(&instance, &row, "a", promote, max_lag, forced);
 }
 
 static void
