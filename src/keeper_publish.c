@@ -350,6 +350,9 @@ fill_status(const Keeper *keeper, KeeperStatus *status, ClockTime now)
 	strlcpy(status->scope, keeper->scope, sizeof(status->scope));
 	if (best != NULL)
 		strlcpy(status->sync_set, best->wrote.sync_set, sizeof(status->sync_set));
+	if (keeper->lease.pinned)
+		strlcpy(status->candidacy_fault, keeper_why_no_candidate(keeper),
+				sizeof(status->candidacy_fault));
 	status->last_renewal = keeper->last_renewal;
 	status->renewal_latency = keeper->renewal_latency;
 	strlcpy(status->reason, reason_text(keeper, status->state, status->holder, now),

@@ -154,6 +154,8 @@ typedef struct KeeperStatus
 	char		kind[16];
 	char		scope[16];
 	char		sync_set[LEASE_SYNC_LEN];	/* of the row; see syncset.h */
+	/* R12: why this instance may not take the lease, a sentence; or "" */
+	char		candidacy_fault[256];
 	ClockTime	last_renewal;	/* 0: none in this run */
 	ClockTime	renewal_latency;
 	char		reason[256];	/* why it is not held, a sentence; or "" */

@@ -20,6 +20,7 @@
 #include "durable.h"
 #include "settings.h"
 #include "sql.h"
+#include "sql_check.h"
 #include "store_care.h"
 
 PG_FUNCTION_INFO_V1(leasehold_check);
@@ -27,17 +28,9 @@ PG_FUNCTION_INFO_V1(leasehold_check);
 #define MEMBER_MS	3000
 #define CALL_MS		9000
 
-typedef struct Check
-{
-	FunctionCallInfo fcinfo;
-	KeeperStatus *status;		/* NULL if not preloaded */
-	StoreGroup *group;			/* NULL if no store is configured */
-	const StoreLease *lease;	/* its row; NULL if unknown */
-} Check;
-
-static void
-put(Check *check, const char *item, bool ok, const char *detail,
-	const char *remedy)
+void
+check_put(Check *check, const char *item, bool ok, const char *detail,
+		  const char *remedy)
 {
 	ReturnSetInfo *to = (ReturnSetInfo *) check->fcinfo->resultinfo;
 	Datum		value[4] = {0};
@@ -63,7 +56,7 @@ check_library(Check *check)
 {
 	const char *others = shared_preload_libraries_string;
 
-	put(check, "library", check->status != NULL,
+	check_put(check, "library", check->status != NULL,
 		check->status != NULL ? "leasehold is preloaded." :
 		"leasehold is not preloaded: nothing is fenced.",
 		psprintf("Add the line shared_preload_libraries = '%s%sleasehold' to postgresql.conf and restart the server.",
@@ -80,13 +73,13 @@ check_workers(Check *check)
 	bool		reports = check->status->published_at != 0 && age < 5 * CLOCK_S;
 
 	if (keeper && steward && reports)
-		put(check, "workers", true, "Keeper and steward are running.", NULL);
+		check_put(check, "workers", true, "Keeper and steward are running.", NULL);
 	else if (keeper && steward)
-		put(check, "workers", false,
+		check_put(check, "workers", false,
 			"The keeper is running but has not reported for more than 5 s.",
 			"See whether the process \"leasehold keeper\" is stopped.");
 	else
-		put(check, "workers", false,
+		check_put(check, "workers", false,
 			psprintf("The %s is not running.",
 					 keeper ? "steward" : steward ? "keeper" : "keeper and the steward"),
 			"Raise max_worker_processes and restart the server; the log says why a worker did not start.");
@@ -98,12 +91,12 @@ check_node_name(Check *check)
 	bool		set = setting_node_name != NULL && setting_node_name[0] != '\0';
 
 	if (check->status->state == NODE_EXCLUDED)
-		put(check, "node_name", false,
+		check_put(check, "node_name", false,
 			psprintf("Another live instance uses the node name \"%s\"; this one takes no part.",
 					 settings_node_name()),
 			"Give this instance another leasehold.node_name and restart it, or stop the other one.");
 	else
-		put(check, "node_name", set || settings_store_embedded(),
+		check_put(check, "node_name", set || settings_store_embedded(),
 			set ? psprintf("This node is \"%s\".", settings_node_name()) :
 			psprintf("leasehold.node_name is not set; \"%s\" is taken from host name and port.",
 					 settings_node_name()),
@@ -115,7 +108,7 @@ check_fence(Check *check)
 {
 	bool		ok = setting_fence == FENCE_ENFORCE;
 
-	put(check, "fence", ok,
+	check_put(check, "fence", ok,
 		ok ? "leasehold.fence is enforce." :
 		setting_fence == FENCE_WARN ?
 		"leasehold.fence is warn: writes without the lease are logged, not refused." :
@@ -127,11 +120,11 @@ check_fence(Check *check)
 static void
 check_durability(Check *check)
 {
-	put(check, "fsync", enableFsync,
+	check_put(check, "fsync", enableFsync,
 		enableFsync ? "fsync is on." :
 		"fsync is off: an operating system crash may take acknowledged writes back.",
 		"Set fsync to on and reload.");
-	put(check, "full_page_writes", fullPageWrites,
+	check_put(check, "full_page_writes", fullPageWrites,
 		fullPageWrites ? "full_page_writes is on." :
 		"full_page_writes is off: an operating system crash may corrupt data.",
 		"Set full_page_writes to on and reload.");
@@ -148,21 +141,21 @@ check_state_file(Check *check)
 
 	shared_read(&leasehold_shared->persisted, &persisted);
 	if (proof == DURABLE_BROKEN)
-		put(check, "state file", false,
+		check_put(check, "state file", false,
 			psprintf("File \"%s\" in the data directory cannot be read.", DURABLE_FILE),
 			"It is written anew once the store answers; see that the data directory is readable by the server.");
 	else if (proof == DURABLE_COPY)
-		put(check, "state file", false,
+		check_put(check, "state file", false,
 			psprintf("File \"%s\" was written in another directory or machine: this data directory is a copy.",
 					 DURABLE_FILE),
 			"Give the copy a leasehold.node_name of its own before the original runs again.");
 	else if (governed && persisted.incarnation != leasehold_shared->incarnation)
-		put(check, "state file", false,
+		check_put(check, "state file", false,
 			psprintf("This run could not write file \"%s\" yet; until then the node acquires nothing.",
 					 DURABLE_FILE),
 			"See the server's log: the data directory has to be writable and have space.");
 	else
-		put(check, "state file", true,
+		check_put(check, "state file", true,
 			governed ? "What must outlive this run is on disk." :
 			"Nothing has to outlive this run.", NULL);
 }
@@ -180,11 +173,11 @@ check_health(Check *check)
 	if (!shared_is_governed(fence_shared))
 		return;
 	if (healthy_at == 0)
-		put(check, "health", false,
+		check_put(check, "health", false,
 			"The instance has not passed its own health check in this run.",
 			"See the server's log for what the steward found.");
 	else
-		put(check, "health", age < limit,
+		check_put(check, "health", age < limit,
 			psprintf("The instance last passed its own health check %d ms ago; the limit is %d ms.",
 					 (int) (age / CLOCK_MS), (int) (limit / CLOCK_MS)),
 			"See the server's log for what the steward found; a disk that hangs, or a raised leasehold.health_timeout.");
@@ -203,13 +196,13 @@ check_lease(Check *check)
 		shared_is_governed(fence_shared);
 
 	if (lease[0] == '\0')
-		put(check, "lease", false,
+		check_put(check, "lease", false,
 			governed ? "leasehold.lease is empty, but this node was governed by a lease: it stays fenced." :
 			"leasehold.lease is empty: nothing is fenced.",
 			governed ? "Name the lease, or call leasehold.leave()." :
 			"Set leasehold.lease to the name of a lease and reload.");
 	else if (check->lease != NULL && check->lease->row.present)
-		put(check, "lease", true,
+		check_put(check, "lease", true,
 			psprintf("Lease \"%s\": kind %s, ttl %d ms, epoch " INT64_FORMAT ", %s%s.",
 					 lease, check->lease->kind, check->lease->row.ttl_ms,
 					 check->lease->row.epoch,
@@ -218,11 +211,11 @@ check_lease(Check *check)
 	else if (check->group != NULL &&
 			 group_count(check->group, group_counted) >= group_majority(check->group) &&
 			 check->group->roster.n > 0)
-		put(check, "lease", false,
+		check_put(check, "lease", false,
 			psprintf("The store knows no lease \"%s\".", lease),
 			psprintf("SELECT leasehold.create_lease('%s', kind => ...), or correct leasehold.lease.", lease));
 	else
-		put(check, "lease", false,
+		check_put(check, "lease", false,
 			psprintf("Whether lease \"%s\" exists cannot be read.", lease),
 			"Mend the members first, see below.");
 }
@@ -234,12 +227,12 @@ check_state(Check *check)
 	bool		ok = status->state != NODE_FENCED &&
 		status->state != NODE_EXCLUDED;
 
-	put(check, "state", ok,
+	check_put(check, "state", ok,
 		psprintf("This node is %s.%s%s", sql_state_name(status->state),
 				 status->reason[0] ? " " : "", status->reason),
 		"The rows of this table that are not ok say what to do.");
 	if (status->settings_fault[0] != '\0')
-		put(check, "settings", false,
+		check_put(check, "settings", false,
 			psprintf("The last reload was not taken: %s", status->settings_fault),
 			"Correct the settings and reload.");
 }
@@ -261,13 +254,13 @@ check_intervals(Check *check)
 		renew = ttl / 5;
 	if (look == 0)
 		look = Min(Max(ttl / 20, 20), 500);
-	put(check, "safety_margin", margin <= ttl / 2,
+	check_put(check, "safety_margin", margin <= ttl / 2,
 		psprintf("The margin is %d ms of a ttl of %d ms.", margin, ttl),
 		"Lower leasehold.safety_margin to at most half of the ttl, or raise the ttl with leasehold.alter_lease().");
-	put(check, "renew_interval", renew <= (ttl - margin) / 2,
+	check_put(check, "renew_interval", renew <= (ttl - margin) / 2,
 		psprintf("The lease is renewed every %d ms, of a ttl of %d ms.", renew, ttl),
 		"Lower leasehold.renew_interval to less than half of what the margin leaves of the ttl, so that a second attempt fits in.");
-	put(check, "look_interval", look <= ttl / 4,
+	check_put(check, "look_interval", look <= ttl / 4,
 		psprintf("A follower looks every %d ms, at a ttl of %d ms.", look, ttl),
 		"Lower leasehold.look_interval: it delays every takeover.");
 }
@@ -345,22 +338,22 @@ check_member(Check *check, int i)
 	const char *item = item_of(check, i);
 
 	if (fault != NULL)
-		put(check, item, false,
+		check_put(check, item, false,
 			member->link.fault[0] && member->link.sqlstate[0] ?
 			psprintf("%s (SQLSTATE %s).", fault, member->link.sqlstate) :
 			psprintf("It cannot be counted: %s.", fault),
 			member_remedy(check, i));
 	else if (has_forgotten(check, i))
-		put(check, item, false,
+		check_put(check, item, false,
 			"It has lost its memory: an epoch or a version there is lower than it was.",
 			"SELECT leasehold.reseed_member() with its connection string.");
 	else if (settings_lease()[0] != '\0' && check->lease != NULL &&
 			 member->answer.lease.name[0] == '\0')
-		put(check, item, false,
+		check_put(check, item, false,
 			psprintf("It has no row of lease \"%s\", which others have.", settings_lease()),
 			"leasehold.set_store() with the same members brings it up to date.");
 	else
-		put(check, item, true,
+		check_put(check, item, true,
 			psprintf("It is counted; generation " INT64_FORMAT " of the list.",
 					 member->answer.head.generation), NULL);
 }
@@ -378,22 +371,22 @@ check_member_server(Check *check, int i)
 	if (result == NULL || PQntuples(result) != 1 || PQnfields(result) != 5)
 		return;
 	if (strcmp(PQgetvalue(result, 0, 0), "off") == 0)
-		put(check, item, false,
+		check_put(check, item, false,
 			"fsync is off there: an operating system crash makes it forget what it promised.",
 			"Set fsync to on at the member.");
 	if (strcmp(PQgetvalue(result, 0, 1), "off") == 0)
-		put(check, item, false,
+		check_put(check, item, false,
 			"full_page_writes is off there: an operating system crash may corrupt its data.",
 			"Set full_page_writes to on at the member.");
 	if (member->server.lax_commit)
-		put(check, item, true,
+		check_put(check, item, true,
 			"synchronous_commit is off there; nodes turn it on for their own sessions.",
 			NULL);
 	since_1970 = strtoll(PQgetvalue(result, 0, 4), NULL, 10);
 	ahead = (double) (since_1970 - (GetCurrentTimestamp() +
 									((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY)) / 1e6;
 	if (ahead > 5.0 || ahead < -5.0)
-		put(check, item, true,
+		check_put(check, item, true,
 			psprintf("Its wall clock is %.0f s %s this node's. That is harmless: no decision depends on it.",
 					 ahead > 0 ? ahead : -ahead, ahead > 0 ? "ahead of" : "behind"),
 			NULL);
@@ -414,14 +407,14 @@ check_failure_domains(Check *check)
 		if (!group_connected(group, i) || sysid[0] == '\0')
 			continue;
 		if (strcmp(sysid, own) == 0 && !settings_store_embedded())
-			put(check, item_of(check, i), true,
+			check_put(check, item_of(check, i), true,
 				"It is in this very instance: it fails together with this node.",
 				NULL);
 		for (int k = 0; k < i; k++)
 			if (group_connected(group, k) &&
 				strcmp(group->member[k].server.sysid, sysid) == 0)
 			{
-				put(check, item_of(check, i), false,
+				check_put(check, item_of(check, i), false,
 					psprintf("It is in the same server as member %s: they fail together.",
 							 group->member[k].conninfo.label),
 					"Put each member into a server of its own, on a machine of its own.");
@@ -439,21 +432,21 @@ check_list(Check *check)
 
 	if (size == 0)
 	{
-		put(check, "members", false, "No list of members is agreed on.",
+		check_put(check, "members", false, "No list of members is agreed on.",
 			"leasehold.create_lease() forms the first list of a fresh store.");
 		return;
 	}
-	put(check, "members", counted >= group_majority(group),
+	check_put(check, "members", counted >= group_majority(group),
 		psprintf("%d of %d members can be counted, %d are needed.", counted, size,
 				 group_majority(group)),
 		"Mend the members above.");
 	if (group->n < size)
-		put(check, "members", false,
+		check_put(check, "members", false,
 			psprintf("leasehold.store names %d members, the agreed list has %d.",
 					 group->n, size),
 			"Name all members in leasehold.store, or take the others off the list with leasehold.set_store().");
 	if (size % 2 == 0)
-		put(check, "members", false,
+		check_put(check, "members", false,
 			psprintf("The list has an even number of members: %d tolerate the loss of %d, as %d do.",
 					 size, (size - 1) / 2, size - 1),
 			"Add a member or take one off with leasehold.set_store().");
@@ -481,11 +474,11 @@ check_store(Check *check)
 {
 	if (check->group == NULL)
 	{
-		put(check, "store", false, "leasehold.store is empty.",
+		check_put(check, "store", false, "leasehold.store is empty.",
 			"Set leasehold.store to the connection strings of its members, or to embedded, and reload.");
 		return;
 	}
-	put(check, "store", true,
+	check_put(check, "store", true,
 		settings_store_embedded() ?
 		"This instance is its own store: nobody else can take over." :
 		psprintf("leasehold.store names %d member(s).", check->group->n), NULL);
@@ -531,6 +524,8 @@ leasehold_check(PG_FUNCTION_ARGS)
 		check_health(&check);
 	}
 	check_store(&check);
+	if (check.status != NULL && strcmp(check.status->kind, "physical") == 0)
+		check_replication(&check);
 	if (check.group != NULL)
 		group_close(check.group);
 	return (Datum) 0;
