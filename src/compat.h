@@ -85,6 +85,13 @@
 #define compat_acquire_slot(name) ReplicationSlotAcquire((name), true)
 #endif
 
+/* Is it a logical slot that standbys are to have, too (17+)? */
+#if PG_VERSION_NUM >= 170000
+#define compat_slot_fails_over(slot) ((slot)->data.failover)
+#else
+#define compat_slot_fails_over(slot) ((void) (slot), false)
+#endif
+
 /* ---- synchronous replication ---- */
 
 /* Do commits wait for a standby?  Minor versions of 2025 tell more. */

@@ -367,7 +367,8 @@ append_option(StringInfo out, const char *keyword, const char *value)
 
 /* In a fixed order, so that two strings that say the same are the same. */
 char *
-conninfo_for_peer(const char *address, const char *options, const char *node)
+conninfo_for_peer(const char *address, const char *options, const char *node,
+				  const char *dbname)
 {
 	Conninfo	to;
 	Conninfo	added;
@@ -385,5 +386,8 @@ conninfo_for_peer(const char *address, const char *options, const char *node)
 		if (strcmp(added.keyword[i], "application_name") != 0)
 			append_option(&out, added.keyword[i], added.value[i]);
 	append_option(&out, "application_name", node);
+	if (dbname != NULL && get(&to, "dbname") == NULL &&
+		get(&added, "dbname") == NULL)
+		append_option(&out, "dbname", dbname);
 	return out.data;
 }

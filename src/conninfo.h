@@ -62,11 +62,12 @@ extern void conninfo_each_name(const Conninfo *conninfo,
 /*
  * conninfo_for_peer
  *		The connection string by which this node streams from a peer: the peer's
- *		address, then leasehold.peer_options, then this node's name.  palloc'd;
- *		NULL if the address cannot be parsed.
+ *		address, then leasehold.peer_options, then this node's name; and a
+ *		database, if one is given and none is named.  palloc'd; NULL if the
+ *		address cannot be parsed.
  */
 extern char *conninfo_for_peer(const char *address, const char *options,
-							   const char *node);
+							   const char *node, const char *dbname);
 
 /* The connection string to this instance's own database "dbname". */
 extern char *conninfo_self(const char *dbname);

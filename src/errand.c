@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "postmaster/bgworker.h"
@@ -164,6 +165,15 @@ find_orphan(const Peers *peers)
 	return orphan;
 }
 
+/* A setting that not every server version has. */
+static bool
+is_on(const char *setting)
+{
+	const char *value = GetConfigOption(setting, true, false);
+
+	return value != NULL && strcmp(value, "on") == 0;
+}
+
 /* The value that primary_conninfo should have; NULL if it is fine as it is. */
 static char *
 wanted_conninfo(const InstanceOrders *orders, const Instance *instance)
@@ -176,7 +186,8 @@ wanted_conninfo(const InstanceOrders *orders, const Instance *instance)
 		return NULL;
 	wanted = conninfo_for_peer(orders->leader_address,
 							   setting_peer_options ? setting_peer_options : "",
-							   settings_node_name());
+							   settings_node_name(),
+							   is_on("sync_replication_slots") ? "postgres" : NULL);
 	leasehold_slot_name(settings_node_name(), slot, sizeof(slot));
 	if (wanted == NULL ||
 		(PrimaryConnInfo != NULL && strcmp(wanted, PrimaryConnInfo) == 0 &&
@@ -200,6 +211,38 @@ names_differ(const InstanceOrders *orders)
 		strcmp(SyncRepStandbyNames ? SyncRepStandbyNames : "", orders->names) != 0;
 }
 
+/*
+ * 17+: logical slots that standbys are to have, too, must not run ahead of them.
+ * The value that synchronized_standby_slots should have, in the order of the
+ * slots; NULL if it is fine as it is, or if there is no such logical slot.
+ */
+static char *
+wanted_standby_slots(void)
+{
+	const char *present = GetConfigOption("synchronized_standby_slots", true, false);
+	StringInfoData wanted;
+	bool		needed = false;
+
+	if (present == NULL || RecoveryInProgress())
+		return NULL;
+	initStringInfo(&wanted);
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+		const char *name = NameStr(slot->data.name);
+
+		if (!slot->in_use)
+			continue;
+		needed |= compat_slot_fails_over(slot);
+		if (SlotIsPhysical(slot) && slot->active_pid != 0 &&
+			strncmp(name, SLOT_PREFIX, strlen(SLOT_PREFIX)) == 0)
+			appendStringInfo(&wanted, "%s%s", wanted.len > 0 ? "," : "", name);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return needed && strcmp(wanted.data, present) != 0 ? wanted.data : NULL;
+}
+
 bool
 errand_is_due(const InstanceOrders *orders, const Instance *instance)
 {
@@ -210,7 +253,8 @@ errand_is_due(const InstanceOrders *orders, const Instance *instance)
 		return false;
 	if (names_differ(orders))
 		return true;
-	if (wanted_conninfo(orders, instance) != NULL)
+	if (wanted_conninfo(orders, instance) != NULL ||
+		wanted_standby_slots() != NULL)
 		return true;
 	if (!keeps_slots(orders, instance) || !read_peers(&peers))
 		return false;
@@ -263,9 +307,14 @@ follow(const InstanceOrders *orders, const Instance *instance)
 static void
 set_names(const InstanceOrders *orders)
 {
-	if (!names_differ(orders))
+	char	   *slots = wanted_standby_slots();
+
+	if (names_differ(orders))
+		alter_system("synchronous_standby_names", orders->names);
+	else if (slots == NULL)
 		return;
-	alter_system("synchronous_standby_names", orders->names);
+	if (slots != NULL)
+		alter_system("synchronized_standby_slots", slots);
 	(void) kill(PostmasterPid, SIGHUP);
 }
 

@@ -35,6 +35,7 @@
 #define LOOK_STANDBY		(CLOCK_S / 4)
 #define PROMOTE_AGAIN		(CLOCK_S / 2)
 #define TURN_AWAY			(CLOCK_S / 10)
+#define ASTRAY_PATIENCE		(15 * CLOCK_S)
 #define ERRAND_POLL			(20 * CLOCK_MS)
 #define ERRAND_PAUSE		(2 * CLOCK_S)
 
@@ -303,6 +304,39 @@ follow_superseded(InstanceWork *work, ClockTime now)
 	act_on_superseded(work);
 }
 
+/*
+ * A standby that received more from the last primary than the new one had can
+ * not follow it: it does not stream, and does not come by the new timeline.
+ */
+static void
+follow_astray(InstanceWork *work, ClockTime now)
+{
+	const InstanceOrders *orders = &work->orders;
+	const Instance *instance = &work->instance;
+
+	if (!instance->known || !instance->standby || orders->leader[0] == '\0' ||
+		orders->leader_timeline == 0 || WalRcvStreaming() ||
+		timeline_contains(&instance->history, (uint32) orders->leader_timeline))
+	{
+		work->astray_since = 0;
+		return;
+	}
+	if (work->astray_since == 0)
+		work->astray_since = now;
+	if (now - work->astray_since < ASTRAY_PATIENCE ||
+		work->acted_on == orders->leader_epoch)
+		return;
+	work->acted_on = orders->leader_epoch;
+	ereport(LOG,
+			(errmsg("leasehold: this standby cannot follow node \"%s\"",
+					orders->leader),
+			 errdetail("It has not come by timeline %d for some time; it may have received what the new primary never had.",
+					   orders->leader_timeline),
+			 errhint("leasehold-rejoin tells, and brings it back.")));
+	if (setting_on_superseded == ON_SUPERSEDED_REJOIN)
+		run_rejoin_command(work);
+}
+
 /* ------------------------------------------------------------------------
  * Errands: what needs a database session or may raise an error
  * ------------------------------------------------------------------------
@@ -376,6 +410,7 @@ instance_step(InstanceWork *work, ClockTime now)
 	shared_read(&leasehold_shared->orders, &work->orders);
 	promote(work, now);
 	follow_superseded(work, now);
+	follow_astray(work, now);
 	reap_rejoin_command(work);
 	if (work->orders.pinned)
 		run_errands(work, now);

@@ -21,6 +21,7 @@ typedef struct InstanceWork
 	ClockTime	promote_at;		/* when to ask for the promotion (again) */
 	ClockTime	turn_away_at;	/* when to look for walsenders again */
 	int64		acted_on;		/* the epoch for which on_superseded was done */
+	ClockTime	astray_since;	/* a standby that cannot follow; or 0 */
 	pid_t		rejoin_pid;
 	BackgroundWorkerHandle *errand; /* a worker is under way; or NULL */
 	ClockTime	errand_at;		/* not before */

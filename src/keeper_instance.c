@@ -251,6 +251,8 @@ choose_leader(Keeper *keeper, const LeaseRow *best)
 
 	orders->leader[0] = '\0';
 	orders->leader_address[0] = '\0';
+	orders->leader_timeline = 0;
+	orders->leader_epoch = 0;
 	if (best == NULL || best->holder[0] == '\0' ||
 		strcmp(best->holder, keeper->self.name) == 0)
 		return;
@@ -265,6 +267,8 @@ choose_leader(Keeper *keeper, const LeaseRow *best)
 		strlcpy(orders->leader, node->name, sizeof(orders->leader));
 		strlcpy(orders->leader_address, node->advertise,
 				sizeof(orders->leader_address));
+		orders->leader_timeline = best->wrote.timeline;
+		orders->leader_epoch = best->epoch;
 	}
 }
 

@@ -258,6 +258,8 @@ typedef struct InstanceOrders
 	int64		superseded_by;	/* ... under this epoch */
 	char		leader[LEASEHOLD_NAME_LEN]; /* writes now; "": nobody */
 	char		leader_address[256];
+	int32		leader_timeline;
+	int64		leader_epoch;
 	bool		pinned;			/* the lease is of kind "physical" */
 	bool		manage_names;	/* keep synchronous_standby_names as follows */
 	char		names[LEASEHOLD_NAME_LEN + 16];
