@@ -60,4 +60,57 @@ $node{$second}->start_again;
 is(synchronous($new), $second, 'the standby that returns is waited for again');
 $writer->stop;
 
+# ---------------------------------------------------------------------------
+# A commit whose wait is cancelled is not acknowledged
+# ---------------------------------------------------------------------------
+
+# The standby's walreceiver is stopped: it is connected, and confirms nothing.
+sub hold_back
+{
+	my ($standby) = @_;
+	my ($receiver) = $standby->pids(qr/walreceiver/);
+	$standby->freeze($receiver);
+	return $receiver;
+}
+
+$group->store_query("UPDATE leasehold_store.lease SET request_seq = request_seq + 1, ttl_wanted_ms = 20000");
+LeaseholdTest::wait_until('the ttl is long', sub {
+		$new->ask("SELECT ttl FROM leasehold.status") eq '00:00:20' });
+hold_back($node{$second});
+my $before = $new->ask('SELECT withheld FROM leasehold.status');
+foreach my $case (
+	[ 'a commit',             'INSERT INTO writes VALUES (-1, 1, 0)' ],
+	[ 'the end of a block',   'BEGIN; INSERT INTO writes VALUES (-1, 2, 0); COMMIT' ],
+	[ 'PREPARE TRANSACTION',  q{BEGIN; INSERT INTO writes VALUES (-1, 3, 0); PREPARE TRANSACTION 'p'} ])
+{
+	my ($what, $sql) = @$case;
+	my ($state, $out) = $new->try("SET statement_timeout = '300ms'; $sql; SELECT 'told'", timeout => 30);
+	isnt($state, '', "$what whose wait is cancelled is not acknowledged");
+	unlike($out, qr/told/, 'and nothing after it is answered');
+}
+is($new->ask('SELECT withheld FROM leasehold.status'), $before + 3, 'they are counted');
+my ($state, $out) = $new->try(
+	q{SET synchronous_commit = local; INSERT INTO writes VALUES (-1, 4, 0); SET synchronous_commit = on; UPDATE writes SET epoch = 0 WHERE client = -99; SELECT 'told'});
+is($state, '', 'who does not want to wait is told');
+cmp_ok($new->ask('SELECT unprotected FROM leasehold.status'), '>=', 1, 'and counted');
+($state, $out) = $new->try(q{SET statement_timeout = '300ms'; SELECT count(*) FROM writes; CREATE TEMP TABLE x AS SELECT 1});
+is($state, '', 'a session that writes nothing that lasts does not wait') or diag $out;
+$node{$second}->thaw;
+$new->safe_psql('postgres', q{ROLLBACK PREPARED 'p'});
+
+# ---------------------------------------------------------------------------
+# strict: writes wait for a standby
+# ---------------------------------------------------------------------------
+
+$new->set_conf('leasehold.zero_loss' => 'strict');
+is(synchronous($new), $second, 'the standby stays synchronous');
+$node{$second}->kill_all;
+($state) = $new->try(q{SET statement_timeout = '2s'; INSERT INTO writes VALUES (-2, 1, 0)}, timeout => 30);
+isnt($state, '', 'strict: no standby, no acknowledgement');
+is($new->ask('SELECT zero_loss FROM leasehold.status'), $second, 'nobody else may take over');
+$node{$second}->start_again;
+$node{$second}->wait_streaming($new);
+$new->safe_psql('postgres', 'INSERT INTO writes VALUES (-2, 2, 0)');
+pass('the standby returns, and writes go on');
+
 done_testing();
