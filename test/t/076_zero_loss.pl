@@ -73,20 +73,30 @@ sub hold_back
 	return $receiver;
 }
 
-$group->store_query("UPDATE leasehold_store.lease SET request_seq = request_seq + 1, ttl_wanted_ms = 20000");
+$group->store_query("UPDATE leasehold_store.lease SET request_seq = request_seq + 1, ttl_wanted_ms = 8000");
 LeaseholdTest::wait_until('the ttl is long', sub {
-		$new->ask("SELECT ttl FROM leasehold.status") eq '00:00:20' });
+		$new->ask("SELECT ttl FROM leasehold.status") eq '00:00:08' });
 hold_back($node{$second});
 my $before = $new->ask('SELECT withheld FROM leasehold.status');
+# Cancels the first session that waits for a standby.
+my $canceller = q{DO $$ BEGIN
+	FOR i IN 1 .. 3000 LOOP
+		PERFORM pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep';
+		EXIT WHEN FOUND;
+		PERFORM pg_stat_clear_snapshot(), pg_sleep(0.01);
+	END LOOP; END $$};
 foreach my $case (
 	[ 'a commit',             'INSERT INTO writes VALUES (-1, 1, 0)' ],
 	[ 'the end of a block',   'BEGIN; INSERT INTO writes VALUES (-1, 2, 0); COMMIT' ],
 	[ 'PREPARE TRANSACTION',  q{BEGIN; INSERT INTO writes VALUES (-1, 3, 0); PREPARE TRANSACTION 'p'} ])
 {
 	my ($what, $sql) = @$case;
-	my ($state, $out) = $new->try("SET statement_timeout = '300ms'; $sql; SELECT 'told'", timeout => 30);
+	my $pid = LeaseholdTest::spawn("$PostgreSQL::Test::Utils::log_path/canceller",
+		'psql', '-X', '-d', $new->connstr('postgres'), '-c', $canceller);
+	my ($state, $out) = $new->try("$sql; SELECT 'told'", timeout => 60);
 	isnt($state, '', "$what whose wait is cancelled is not acknowledged");
 	unlike($out, qr/told/, 'and nothing after it is answered');
+	LeaseholdTest::end_child($pid);
 }
 is($new->ask('SELECT withheld FROM leasehold.status'), $before + 3, 'they are counted');
 my ($state, $out) = $new->try(
@@ -105,7 +115,7 @@ $new->safe_psql('postgres', q{ROLLBACK PREPARED 'p'});
 $new->set_conf('leasehold.zero_loss' => 'strict');
 is(synchronous($new), $second, 'the standby stays synchronous');
 $node{$second}->kill_all;
-($state) = $new->try(q{SET statement_timeout = '2s'; INSERT INTO writes VALUES (-2, 1, 0)}, timeout => 30);
+($state) = $new->try('INSERT INTO writes VALUES (-2, 1, 0)', timeout => 3);
 isnt($state, '', 'strict: no standby, no acknowledgement');
 is($new->ask('SELECT zero_loss FROM leasehold.status'), $second, 'nobody else may take over');
 $node{$second}->start_again;
