@@ -119,11 +119,11 @@ position_here(void)
 static bool
 slot_needs_care(const SurveyNode *node, XLogRecPtr here)
 {
-	char		name[SLOT_NAME_LEN];
+	char		name[LEASEHOLD_SLOT_NAME_LEN];
 	XLogRecPtr	position;
 	bool		active;
 
-	leasehold_slot_name(node->name, name, sizeof(name));
+	leasehold_slot_name(node->name, name);
 	if (!find_slot(name, &position, &active))
 		return true;
 	return !active && slot_target(node, position, here) != InvalidXLogRecPtr;
@@ -133,11 +133,11 @@ slot_needs_care(const SurveyNode *node, XLogRecPtr here)
 static bool
 slot_has_node(const char *name, const Peers *peers)
 {
-	char		expected[SLOT_NAME_LEN];
+	char		expected[LEASEHOLD_SLOT_NAME_LEN];
 
 	for (int i = 0; i < peers->n; i++)
 	{
-		leasehold_slot_name(peers->node[i].name, expected, sizeof(expected));
+		leasehold_slot_name(peers->node[i].name, expected);
 		if (!is_self(&peers->node[i]) && strcmp(expected, name) == 0)
 			return true;
 	}
@@ -157,7 +157,7 @@ find_orphan(const Peers *peers)
 		const char *name = NameStr(slot->data.name);
 
 		if (slot->in_use && slot->active_pid == 0 && SlotIsPhysical(slot) &&
-			strncmp(name, SLOT_PREFIX, strlen(SLOT_PREFIX)) == 0 &&
+			strncmp(name, LEASEHOLD_SLOT_PREFIX, strlen(LEASEHOLD_SLOT_PREFIX)) == 0 &&
 			!slot_has_node(name, peers))
 			orphan = pstrdup(name);
 	}
@@ -179,7 +179,7 @@ static char *
 wanted_conninfo(const InstanceOrders *orders, const Instance *instance)
 {
 	char	   *wanted;
-	char		slot[SLOT_NAME_LEN];
+	char		slot[LEASEHOLD_SLOT_NAME_LEN];
 
 	if (!setting_follow || !instance->in_recovery || !instance->standby ||
 		orders->leader[0] == '\0')
@@ -188,7 +188,7 @@ wanted_conninfo(const InstanceOrders *orders, const Instance *instance)
 							   setting_peer_options ? setting_peer_options : "",
 							   settings_node_name(),
 							   is_on("sync_replication_slots") ? "postgres" : NULL);
-	leasehold_slot_name(settings_node_name(), slot, sizeof(slot));
+	leasehold_slot_name(settings_node_name(), slot);
 	if (wanted == NULL ||
 		(PrimaryConnInfo != NULL && strcmp(wanted, PrimaryConnInfo) == 0 &&
 		 PrimarySlotName != NULL && strcmp(slot, PrimarySlotName) == 0))
@@ -236,7 +236,7 @@ wanted_standby_slots(void)
 			continue;
 		needed |= compat_slot_fails_over(slot);
 		if (SlotIsPhysical(slot) && slot->active_pid != 0 &&
-			strncmp(name, SLOT_PREFIX, strlen(SLOT_PREFIX)) == 0)
+			strncmp(name, LEASEHOLD_SLOT_PREFIX, strlen(LEASEHOLD_SLOT_PREFIX)) == 0)
 			appendStringInfo(&wanted, "%s%s", wanted.len > 0 ? "," : "", name);
 	}
 	LWLockRelease(ReplicationSlotControlLock);
@@ -290,11 +290,11 @@ static void
 follow(const InstanceOrders *orders, const Instance *instance)
 {
 	char	   *wanted = wanted_conninfo(orders, instance);
-	char		slot[SLOT_NAME_LEN];
+	char		slot[LEASEHOLD_SLOT_NAME_LEN];
 
 	if (wanted == NULL)
 		return;
-	leasehold_slot_name(settings_node_name(), slot, sizeof(slot));
+	leasehold_slot_name(settings_node_name(), slot);
 	alter_system("primary_slot_name", slot);
 	alter_system("primary_conninfo", wanted);
 	ereport(LOG,
@@ -350,12 +350,12 @@ advance_slot(const char *name, XLogRecPtr to)
 static void
 keep_slot(const SurveyNode *node, XLogRecPtr here)
 {
-	char		name[SLOT_NAME_LEN];
+	char		name[LEASEHOLD_SLOT_NAME_LEN];
 	XLogRecPtr	position;
 	XLogRecPtr	to;
 	bool		active;
 
-	leasehold_slot_name(node->name, name, sizeof(name));
+	leasehold_slot_name(node->name, name);
 	if (!find_slot(name, &position, &active))
 		make_slot(name);
 	else if (!active &&

@@ -332,10 +332,10 @@ keeper_order_instance(Keeper *keeper, ClockTime now)
 uint64
 keeper_peer_position(const char *node)
 {
-	char		name[SLOT_NAME_LEN];
+	char		name[LEASEHOLD_SLOT_NAME_LEN];
 	uint64		position = 0;
 
-	leasehold_slot_name(node, name, sizeof(name));
+	leasehold_slot_name(node, name);
 	for (int i = 0; i < max_replication_slots; i++)
 	{
 		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];

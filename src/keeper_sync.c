@@ -92,12 +92,12 @@ read_peers(const Keeper *keeper, SyncPeer *peer, SyncView *view)
 	for (int i = 0; i < keeper->nnodes; i++)
 	{
 		const SurveyNode *node = &keeper->node[i];
-		char		slot[SLOT_NAME_LEN];
+		char		slot[LEASEHOLD_SLOT_NAME_LEN];
 		pid_t		pid;
 
 		if (strcmp(node->name, keeper->self.name) == 0 || node->priority == 0)
 			continue;
-		leasehold_slot_name(node->name, slot, sizeof(slot));
+		leasehold_slot_name(node->name, slot);
 		pid = pid_on_slot(slot);
 		memset(peer, 0, sizeof(*peer));
 		strlcpy(peer->name, node->name, sizeof(peer->name));

@@ -1,54 +1,52 @@
 /*
  * names.c
- *		Names that several programs have to make in the same way.
+ *		Names that are made of a node's name.
  *
  * See names.h.  Must never do I/O or depend on the server.
  */
 #include "names.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#define HASH_LEN	9			/* "_" and eight digits */
+#define HASH_SUFFIX_LEN	9		/* "_" and eight hexadecimal digits */
 
-/* FNV-1a, 32 bits: stable over versions and machines. */
+/* FNV-1a, 32 bit: the same on every machine and in every release. */
 static uint32_t
-hash(const char *text)
+stable_hash(const char *text)
 {
-	uint32_t	h = 2166136261u;
+	uint32_t	hash = 2166136261u;
 
 	for (; *text != '\0'; text++)
-		h = (h ^ (unsigned char) *text) * 16777619u;
-	return h;
+		hash = (hash ^ (unsigned char) *text) * 16777619u;
+	return hash;
+}
+
+static bool
+is_slot_character(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
 }
 
 void
-leasehold_slot_name(const char *node, char *slot, size_t size)
+leasehold_slot_name(const char *node, char slot[LEASEHOLD_SLOT_NAME_LEN])
 {
-	char		name[SLOT_NAME_LEN];
-	size_t		n = strlen(SLOT_PREFIX);
-	int			changed = 0;
+	size_t		used = strlen(LEASEHOLD_SLOT_PREFIX);
+	size_t		longest = LEASEHOLD_SLOT_NAME_LEN - 1;
+	bool		as_it_is = used + strlen(node) <= longest;
+	const char *at;
 
-	memcpy(name, SLOT_PREFIX, n);
-	for (const char *c = node; *c != '\0'; c++)
-	{
-		int			fits = (*c >= 'a' && *c <= 'z') ||
-			(*c >= '0' && *c <= '9') || *c == '_';
-
-		if (n == SLOT_NAME_LEN - 1)
-		{
-			changed = 1;
-			break;
-		}
-		changed |= !fits;
-		name[n++] = fits ? *c : '_';
-	}
-	if (changed && n > SLOT_NAME_LEN - 1 - HASH_LEN)
-		n = SLOT_NAME_LEN - 1 - HASH_LEN;
-	name[n] = '\0';
-	if (changed)
-		snprintf(slot, size, "%s_%08x", name, hash(node));
-	else
-		snprintf(slot, size, "%s", name);
+	for (at = node; *at != '\0' && as_it_is; at++)
+		as_it_is = is_slot_character(*at);
+	if (!as_it_is)
+		longest -= HASH_SUFFIX_LEN;
+	memcpy(slot, LEASEHOLD_SLOT_PREFIX, used);
+	for (at = node; *at != '\0' && used < longest; at++)
+		slot[used++] = is_slot_character(*at) ? *at : '_';
+	slot[used] = '\0';
+	if (!as_it_is)
+		snprintf(slot + used, HASH_SUFFIX_LEN + 1, "_%08x",
+				 (unsigned int) stable_hash(node));
 }

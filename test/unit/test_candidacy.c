@@ -1,7 +1,7 @@
 /*
  * test_candidacy.c
  *		Who may take a lease of kind "physical" (R12), and the plain data that
- *		this is judged by: histories of timelines, positions, slots' names.
+ *		this is judged by: histories of timelines, positions.
  *
  * The group: system 7001.  The last holder wrote under epoch 5, on timeline 3,
  * which branched off from 2 at 0x3000, and came to 0x5000.
@@ -16,7 +16,6 @@
 #include <cmocka.h>
 
 #include "candidacy.h"
-#include "names.h"
 
 /* cmocka hands every test a state; these keep theirs below */
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -515,58 +514,6 @@ test_lsn_text(void **state)
 	assert_string_equal(text, "FFFFFFFF/FFFFFFFF");
 }
 
-/* ------------------------------------------------------------------------
- * Slots
- * ------------------------------------------------------------------------
- */
-
-static const char *
-slot(const char *node)
-{
-	static char name[2][SLOT_NAME_LEN];
-	static int	turn;
-
-	turn = !turn;
-	leasehold_slot_name(node, name[turn], SLOT_NAME_LEN);
-	return name[turn];
-}
-
-static void
-test_slot_names(void **state)
-{
-	char		node[LEASE_NAME_LEN];
-
-	assert_string_equal(slot("b"), "leasehold_b");
-	assert_string_equal(slot("db_2"), "leasehold_db_2");
-	/* the servers on all nodes have to find the same */
-	assert_string_equal(slot("db-2"), "leasehold_db_2_4176e748");
-	assert_string_not_equal(slot("db-2"), slot("db.2"));
-	assert_string_not_equal(slot("B"), slot("b"));
-	/* the longest that fits as it is */
-	memset(node, 'x', sizeof(node));
-	node[SLOT_NAME_LEN - 1 - strlen(SLOT_PREFIX)] = '\0';
-	assert_int_equal(strlen(slot(node)), SLOT_NAME_LEN - 1);
-	assert_null(strchr(slot(node) + strlen(SLOT_PREFIX), '_'));
-}
-
-static void
-test_slot_names_that_are_long(void **state)
-{
-	char		one[LEASE_NAME_LEN];
-	char		two[LEASE_NAME_LEN];
-
-	memset(one, 'x', sizeof(one));
-	one[LEASE_NAME_LEN - 1] = '\0';
-	memcpy(two, one, sizeof(two));
-	two[LEASE_NAME_LEN - 2] = 'y';
-	assert_int_equal(strlen(slot(one)), SLOT_NAME_LEN - 1);
-	assert_string_not_equal(slot(one), slot(two));
-	/* only what the server allows */
-	memset(one, 'A', LEASE_NAME_LEN - 1);
-	assert_int_equal(strspn(slot(one), "abcdefghijklmnopqrstuvwxyz0123456789_"),
-					 SLOT_NAME_LEN - 1);
-}
-
 int
 main(void)
 {
@@ -593,8 +540,6 @@ main(void)
 		cmocka_unit_test(test_history_with_gaps),
 		cmocka_unit_test(test_position_on),
 		cmocka_unit_test(test_lsn_text),
-		cmocka_unit_test(test_slot_names),
-		cmocka_unit_test(test_slot_names_that_are_long),
 	};
 
 	return cmocka_run_group_tests_name("candidacy", tests, NULL, NULL);
