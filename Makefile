@@ -79,7 +79,9 @@ $(filter-out $(HARNESS) tools,$(MAKECMDGOALS)):
 
 # Unit tests: a program for each test/unit/test_*.c, linked with layer 0, which
 # must compile without the server's headers.
-LAYER0 := $(sort $(wildcard src/clock*.c src/lease.c src/lease_*.c src/election*.c src/candidacy.c src/syncset.c src/timeline.c src/names.c src/remedy*.c))
+LAYER0 := $(sort $(wildcard src/clock*.c src/lease.c src/lease_*.c src/election*.c \
+	src/candidacy.c src/syncset.c src/timeline.c src/names.c src/remedy*.c \
+	src/rejoin/plan.c))
 UNIT_PROGRAMS := $(patsubst %.c,%,$(wildcard test/unit/test_*.c))
 TOOL_CFLAGS = -std=gnu99 -O2 -g -Wall -Wextra -Wmissing-prototypes -Wno-unused-parameter -Isrc \
 	$(if $(WERROR),-Werror)
@@ -139,5 +141,34 @@ override with_llvm = no
 include $(PGXS)
 
 $(OBJS): $(wildcard src/*.h)
+
+# The program that brings a returning instance back: frontend code only.
+# Modules and programs cannot be made by one PGXS makefile, so these are the
+# rules for the program.
+REJOIN = leasehold-rejoin$(X)
+REJOIN_OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/rejoin/*.c))) src/names.o src/roster.o
+
+$(REJOIN_OBJS): $(wildcard src/*.h src/rejoin/*.h)
+
+all: $(REJOIN)
+
+$(REJOIN): $(REJOIN_OBJS)
+	$(CC) $(CFLAGS) $(REJOIN_OBJS) $(LDFLAGS) $(LDFLAGS_EX) \
+		-L$(pkglibdir) -lpgcommon -lpgport $(libpq) -lm -o $@
+
+install: install-rejoin
+uninstall: uninstall-rejoin
+clean: clean-rejoin
+.PHONY: install-rejoin uninstall-rejoin clean-rejoin
+
+install-rejoin: $(REJOIN)
+	$(MKDIR_P) '$(DESTDIR)$(bindir)'
+	$(INSTALL_PROGRAM) $(REJOIN) '$(DESTDIR)$(bindir)'
+
+uninstall-rejoin:
+	rm -f '$(DESTDIR)$(bindir)/$(REJOIN)'
+
+clean-rejoin:
+	rm -f $(REJOIN) $(REJOIN_OBJS)
 
 endif
