@@ -4,8 +4,10 @@
  *		replication slot for every other node.
  *
  * The slots are kept by whoever may be the primary next, too: so after a
- * promotion nobody needs WAL that is gone.  Their number is that of the nodes,
- * and max_slot_wal_keep_size bounds what they keep.
+ * promotion nobody needs WAL that is gone.  A node's own slot keeps what it would
+ * need itself to be rewound: all since its last checkpoint as long as it was the
+ * primary or a standby.  Their number is that of the nodes, and
+ * max_slot_wal_keep_size bounds what they keep.
  *
  * The steward starts this worker when errand_is_due() says so.  It has a session
  * without a database: an error ends it and nothing else, and the steward tries
@@ -18,6 +20,8 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -116,6 +120,34 @@ position_here(void)
 	return RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetFlushRecPtr(NULL);
 }
 
+/* The same for this node's own slot: to where a recovery would begin now. */
+static XLogRecPtr
+own_target(XLogRecPtr position)
+{
+	ControlFileData *control;
+	XLogRecPtr	redo;
+	bool		intact;
+
+	/* (a checkpoint that has only begun does not count) */
+	if (GetRedoRecPtr() <= position)
+		return InvalidXLogRecPtr;
+	control = get_controlfile(DataDir, &intact);
+	redo = intact ? control->checkPointCopy.redo : InvalidXLogRecPtr;
+	pfree(control);
+	return redo > position ? redo : InvalidXLogRecPtr;
+}
+
+/*
+ * A former primary's own slot has to stay where it was when it last held the
+ * lease: from there on, its WAL may differ from the others'.
+ */
+static bool
+is_concerned(const SurveyNode *node, const InstanceOrders *orders,
+			 const Instance *instance)
+{
+	return !is_self(node) || instance->in_recovery || orders->writes;
+}
+
 static bool
 slot_needs_care(const SurveyNode *node, XLogRecPtr here)
 {
@@ -126,6 +158,8 @@ slot_needs_care(const SurveyNode *node, XLogRecPtr here)
 	leasehold_slot_name(node->name, name);
 	if (!find_slot(name, &position, &active))
 		return true;
+	if (is_self(node))
+		return own_target(position) != InvalidXLogRecPtr;
 	return !active && slot_target(node, position, here) != InvalidXLogRecPtr;
 }
 
@@ -138,7 +172,7 @@ slot_has_node(const char *name, const Peers *peers)
 	for (int i = 0; i < peers->n; i++)
 	{
 		leasehold_slot_name(peers->node[i].name, expected);
-		if (!is_self(&peers->node[i]) && strcmp(expected, name) == 0)
+		if (strcmp(expected, name) == 0)
 			return true;
 	}
 	return false;
@@ -260,7 +294,8 @@ errand_is_due(const InstanceOrders *orders, const Instance *instance)
 		return false;
 	here = position_here();
 	for (int i = 0; i < peers.n; i++)
-		if (!is_self(&peers.node[i]) && slot_needs_care(&peers.node[i], here))
+		if (is_concerned(&peers.node[i], orders, instance) &&
+			slot_needs_care(&peers.node[i], here))
 			return true;
 	return find_orphan(&peers) != NULL;
 }
@@ -359,12 +394,13 @@ keep_slot(const SurveyNode *node, XLogRecPtr here)
 	if (!find_slot(name, &position, &active))
 		make_slot(name);
 	else if (!active &&
-			 (to = slot_target(node, position, here)) != InvalidXLogRecPtr)
+			 (to = is_self(node) ? own_target(position) :
+			  slot_target(node, position, here)) != InvalidXLogRecPtr)
 		advance_slot(name, to);
 }
 
 static void
-keep_slots(void)
+keep_slots(const InstanceOrders *orders, const Instance *instance)
 {
 	Peers		peers;
 	XLogRecPtr	here = position_here();
@@ -380,7 +416,7 @@ keep_slots(void)
 						orphan)));
 	}
 	for (int i = 0; i < peers.n; i++)
-		if (!is_self(&peers.node[i]))
+		if (is_concerned(&peers.node[i], orders, instance))
 			keep_slot(&peers.node[i], here);
 }
 
@@ -401,7 +437,7 @@ leasehold_errand_main(Datum arg)
 	set_names(&orders);
 	follow(&orders, &instance);
 	if (keeps_slots(&orders, &instance))
-		keep_slots();
+		keep_slots(&orders, &instance);
 	CommitTransactionCommand();
 	proc_exit(0);
 }

@@ -309,6 +309,7 @@ keeper_order_instance(Keeper *keeper, ClockTime now)
 	const LeaseRow *best = lease_best_row(&keeper->lease);
 
 	keeper->orders.pinned = keeper->lease.pinned;
+	keeper->orders.writes = lease_deadline(&keeper->lease) != 0;
 	follow_promotion(keeper, now);
 	choose_leader(keeper, best);
 	judge_superseded(keeper, best);

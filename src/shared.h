@@ -261,6 +261,7 @@ typedef struct InstanceOrders
 	int32		leader_timeline;
 	int64		leader_epoch;
 	bool		pinned;			/* the lease is of kind "physical" */
+	bool		writes;			/* this node holds it, and may write */
 	bool		manage_names;	/* keep synchronous_standby_names as follows */
 	char		names[LEASEHOLD_NAME_LEN + 16];
 } InstanceOrders;

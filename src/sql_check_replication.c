@@ -88,8 +88,8 @@ check_limits(Check *check)
 				WORKERS_MIN, "the workers of leasehold and of the server");
 	check_limit(check, "max_wal_senders", max_wal_senders,
 				peers + SENDERS_SPARE, "the other nodes and a base backup");
-	check_limit(check, "max_replication_slots", max_replication_slots, peers,
-				"the other nodes");
+	check_limit(check, "max_replication_slots", max_replication_slots,
+				peers + 1, "the nodes of the group");
 }
 
 /* Slots of nodes that are down keep WAL; something has to bound that. */
