@@ -43,3 +43,7 @@ LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_heap_insert';
 -- is the first), as if it were stopped, until the lease is gone.
 CREATE FUNCTION stall(commits integer DEFAULT 1) RETURNS void
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_stall';
+
+-- The same, but stall when the answer to that commit is about to be sent.
+CREATE FUNCTION stall_answer(commits integer DEFAULT 1) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_stall_answer';

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "libpq/libpq.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
@@ -34,6 +35,7 @@ PG_FUNCTION_INFO_V1(fencetest_session);
 PG_FUNCTION_INFO_V1(fencetest_keeper);
 PG_FUNCTION_INFO_V1(fencetest_heap_insert);
 PG_FUNCTION_INFO_V1(fencetest_stall);
+PG_FUNCTION_INFO_V1(fencetest_stall_answer);
 
 /* The keeper's order: close, then the epoch, then the deadline. */
 static void
@@ -168,6 +170,39 @@ fencetest_heap_insert(PG_FUNCTION_ARGS)
 /* How many commits to let pass, then stall the next; -1: stall none. */
 static int	commits_to_pass = -1;
 
+static void
+stall(const char *what)
+{
+	ereport(LOG_SERVER_ONLY, (errmsg("stalled %s", what)));
+	while (shared_lease_epoch(&fence_shared->instance) != 0)
+		pg_usleep(1000);
+}
+
+/*
+ * A backend stopped later still: the fence let the commit pass, the answer is
+ * complete, and about to be sent.  We stand before whatever it is sent by then.
+ */
+static bool before_answer = false;
+static const PQcommMethods *passed_methods;
+static PQcommMethods stalling_methods;
+
+static int
+stall_flush(void)
+{
+	PqCommMethods = passed_methods;
+	stall("before an answer");
+	return PqCommMethods->flush();
+}
+
+static void
+stand_before_answer(void)
+{
+	passed_methods = PqCommMethods;
+	stalling_methods = *passed_methods;
+	stalling_methods.flush = stall_flush;
+	PqCommMethods = &stalling_methods;
+}
+
 /*
  * A backend stopped after its transaction became durable and before the fence
  * looks at the lease again: registered later, this callback is called earlier.
@@ -180,19 +215,34 @@ stall_commit(XactEvent event, void *arg)
 		return;
 	if (commits_to_pass < 0 || commits_to_pass-- > 0)
 		return;
-	ereport(LOG_SERVER_ONLY, (errmsg("stalled after a commit")));
-	while (shared_lease_epoch(&fence_shared->instance) != 0)
-		pg_usleep(1000);
+	if (before_answer)
+		stand_before_answer();
+	else
+		stall("after a commit");
 }
 
-Datum
-fencetest_stall(PG_FUNCTION_ARGS)
+static void
+stall_later(int pass, bool at_answer)
 {
 	static bool registered = false;
 
 	if (!registered)
 		RegisterXactCallback(stall_commit, NULL);
 	registered = true;
-	commits_to_pass = PG_GETARG_INT32(0);
+	commits_to_pass = pass;
+	before_answer = at_answer;
+}
+
+Datum
+fencetest_stall(PG_FUNCTION_ARGS)
+{
+	stall_later(PG_GETARG_INT32(0), false);
+	PG_RETURN_VOID();
+}
+
+Datum
+fencetest_stall_answer(PG_FUNCTION_ARGS)
+{
+	stall_later(PG_GETARG_INT32(0), true);
 	PG_RETURN_VOID();
 }

@@ -32,6 +32,8 @@ my $next = 0;
 
 # A session in which one commit stalls until the lease is lost.  "run" sends
 # something; what the client is told must be as expected, and then the end.
+# With "answer" it stalls later: the fence has let the commit pass, and all of
+# the answer is about to be sent.
 sub stalled
 {
 	my ($name, %how) = @_;
@@ -40,16 +42,20 @@ sub stalled
 	my $withheld = $fence->call('counters()') =~ /\((\d+),/ ? $1 : die;
 	my $session  = $fence->session;
 	$session->query($_ =~ s/%d/$id/r) foreach @{ $how{before} || [] };
-	$session->query('SELECT fencetest.stall(' . ($how{pass} // 1) . ')') unless $how{inside};
+	my $stall = $how{answer} ? 'stall_answer' : 'stall';
+	$session->query("SELECT fencetest.$stall(" . ($how{pass} // 1) . ')') unless $how{inside};
 	my $offset = -s $node->logfile;
 	$how{run}->($session, $id);
-	$node->wait_for_log(qr/stalled after a commit/, $offset);
+	$node->wait_for_log($how{answer} ? qr/stalled before an answer/ : qr/stalled after a commit/, $offset);
 	$fence->close;
 	my $said = $session->until_ready;
 	is($said, $how{told} // 'EOF', "$name: the client is told nothing");
-	my $log = slurp_file($node->logfile, $offset);
-	like($log, qr/LOG:  not acknowledging a commit: lease "main" was lost while it became durable/, "$name: logged");
-	like($log, qr/DETAIL:  .*outcome is unknown to the client/, "$name: as unknown to the client");
+	unless ($how{answer})
+	{
+		my $log = slurp_file($node->logfile, $offset);
+		like($log, qr/LOG:  not acknowledging a commit: lease "main" was lost while it became durable/, "$name: logged");
+		like($log, qr/DETAIL:  .*outcome is unknown to the client/, "$name: as unknown to the client");
+	}
 	is($fence->call('counters()') =~ /\((\d+),/ ? $1 : -1, $withheld + 1, "$name: counted");
 	my $check = $how{check} || 'SELECT count(*) FROM t WHERE id = %d';
 	is($node->safe_psql('postgres', $check =~ s/%d/$id/r), 1, "$name: it is durable indeed");
@@ -116,6 +122,18 @@ stalled('DO with COMMIT inside', run => sub {
 stalled('NOTIFY', run => sub { $_[0]->send(Q => "NOTIFY a; INSERT INTO t VALUES ($_[1])\0") });
 stalled('C code', run => sub { $_[0]->send(Q => "SELECT fencetest.heap_insert('raw', $_[1])\0") },
 	check => 'SELECT count(*) FROM raw WHERE id = %d');
+
+stalled('the answer to a simple query', answer => 1,
+	run => sub { $_[0]->send(Q => "INSERT INTO t VALUES ($_[1])\0") });
+stalled('the answer in the extended protocol', answer => 1,
+	run => sub { $_[0]->send($_[0]->extended("INSERT INTO t VALUES ($_[1])"), S => '') });
+stalled('the answer to a pipeline', answer => 1, run => sub {
+	my ($session, $id) = @_;
+	$session->send($session->extended("INSERT INTO t VALUES ($id)"), S => '', $session->extended('SELECT 1'), S => '');
+});
+stalled('the answer to COMMIT PREPARED', answer => 1,
+	before => [ 'BEGIN', 'INSERT INTO t VALUES (%d)', q{PREPARE TRANSACTION 'c%d'} ],
+	run => sub { $_[0]->send(Q => "COMMIT PREPARED 'c$_[1]'\0") });
 
 # ---------------------------------------------------------------------------
 # A wait for a synchronous standby that outlives the lease
