@@ -20,6 +20,13 @@
 #include "settings.h"
 #include "shared.h"
 
+/*
+ * Nothing here is for other libraries: what is hidden is reached directly, not
+ * by way of the tables that bind libraries to each other, and no symbol of
+ * another library can take its place.
+ */
+#pragma GCC visibility push(hidden)
+
 /* What the fence makes of a process; found out at its first statement. */
 typedef enum FenceProcess
 {
@@ -74,7 +81,7 @@ extern FenceScope fence_scope;
 extern TimestampTz fence_looked_at; /* the last statement that read the clock */
 
 /* Set by the project's own workers: nothing that this process does is fenced. */
-extern PGDLLEXPORT bool fence_exempt_process;
+extern bool fence_exempt_process;
 
 /*
  * fence_install
@@ -222,5 +229,7 @@ fence_forget_transaction(void)
 {
 	memset(&fence_transaction, 0, sizeof(fence_transaction));
 }
+
+#pragma GCC visibility pop
 
 #endif							/* LEASEHOLD_FENCE_H */

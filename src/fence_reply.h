@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#pragma GCC visibility push(hidden)	/* see fence.h */
+
 /*
  * fence_reply_shut_gate
  *		From here on, and until the answer is out or the gate is opened, nothing
@@ -42,5 +44,7 @@ extern void fence_reply_silence(void);
  *		just become durable?  A wait for it may have been cancelled.
  */
 extern bool fence_reply_is_confirmed(bool prepared);
+
+#pragma GCC visibility pop
 
 #endif							/* LEASEHOLD_FENCE_REPLY_H */

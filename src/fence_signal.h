@@ -9,6 +9,8 @@
 
 #include "postgres.h"
 
+#pragma GCC visibility push(hidden)	/* see fence.h */
+
 /* What the client was last told: 0 (not fenced), 1 (fenced), -1 (unknown). */
 extern int	fence_signal_last;
 
@@ -25,5 +27,7 @@ fence_signal(bool fenced)
 	if (unlikely((int) fenced != fence_signal_last))
 		fence_signal_report(fenced);
 }
+
+#pragma GCC visibility pop
 
 #endif							/* LEASEHOLD_FENCE_SIGNAL_H */

@@ -13,6 +13,8 @@
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
 
+#pragma GCC visibility push(hidden)	/* see fence.h */
+
 /* From the harmless to the worst. */
 typedef enum FenceWrite
 {
@@ -111,5 +113,7 @@ extern bool fence_is_store_schema(Oid schema);
  *		is found out too.  "harmless" is the answer where nothing is counted.
  */
 extern bool fence_transaction_changed_data(bool maintained, bool harmless);
+
+#pragma GCC visibility pop
 
 #endif							/* LEASEHOLD_FENCE_STATEMENT_H */

@@ -41,6 +41,8 @@ typedef enum OnSuperseded
 	ON_SUPERSEDED_REJOIN
 } OnSuperseded;
 
+/* Not for other libraries, and one of them read in every statement: see fence.h. */
+#pragma GCC visibility push(hidden)
 extern char *setting_node_name; /* as written; see settings_node_name() */
 extern char *setting_store;
 extern char *setting_lease;		/* as written; see settings_lease() */
@@ -64,6 +66,7 @@ extern int	setting_max_lag;	/* kB, -1: no limit */
 extern char *setting_peer_options;
 extern int	setting_leases_max;
 extern int	setting_peers_max;
+#pragma GCC visibility pop
 
 /*
  * Judges a connection string or a list of them (leasehold.store): NULL, or a
