@@ -311,7 +311,7 @@ leasehold_embedded_main(Datum arg)
 {
 	int			stage = DatumGetInt32(arg);
 
-	fence_exempt_process = true;
+	fence_process = FENCE_PROCESS_EXEMPT;
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, NULL,

@@ -38,7 +38,6 @@ FenceProcess fence_process = FENCE_PROCESS_UNKNOWN;
 FenceTransaction fence_transaction;
 FenceScope	fence_scope = FENCE_SCOPE_ORDINARY;
 TimestampTz fence_looked_at = 0;
-bool		fence_exempt_process = false;
 
 static FenceBackend *my_backend = NULL;
 

@@ -5,7 +5,7 @@
  * Layer 2: shared memory and the clock alone; no network, no libpq, ever.
  *
  * fence_hooks.c calls these functions from the server's hooks; nobody else
- * needs more than fence_install() and fence_exempt_process.
+ * needs more than fence_install() and fence_process.
  */
 #ifndef LEASEHOLD_FENCE_H
 #define LEASEHOLD_FENCE_H
@@ -33,7 +33,7 @@ typedef enum FenceProcess
 	FENCE_PROCESS_UNKNOWN,
 	FENCE_PROCESS_FENCED,		/* sessions, walsenders, foreign workers */
 	FENCE_PROCESS_LOGICAL,		/* logical apply, tablesync: exempt */
-	FENCE_PROCESS_EXEMPT		/* autovacuum, parallel workers */
+	FENCE_PROCESS_EXEMPT		/* autovacuum, parallel workers, our own */
 } FenceProcess;
 
 /*
@@ -75,13 +75,11 @@ typedef struct FenceSaved
 	bool		cleared;		/* XactReadOnly was cleared, put it back */
 } FenceSaved;
 
+/* The project's own workers exempt themselves before they run any SQL. */
 extern FenceProcess fence_process;
 extern FenceTransaction fence_transaction;
 extern FenceScope fence_scope;
 extern TimestampTz fence_looked_at; /* the last statement that read the clock */
-
-/* Set by the project's own workers: nothing that this process does is fenced. */
-extern bool fence_exempt_process;
 
 /*
  * fence_install
@@ -108,7 +106,7 @@ fence_governs(void)
 {
 	if (unlikely(fence_process == FENCE_PROCESS_UNKNOWN))
 		fence_join();
-	if (fence_process != FENCE_PROCESS_FENCED || fence_exempt_process)
+	if (fence_process != FENCE_PROCESS_FENCED)
 		return false;
 	if (pg_atomic_read_u32(&fence_shared->governed) == 0 &&
 		settings_lease()[0] == '\0')
@@ -149,7 +147,7 @@ fence_settle(void)
 	uint64		epoch;
 
 	if (fence_transaction.seen || fence_signal_last != 0 ||
-		fence_process != FENCE_PROCESS_FENCED || fence_exempt_process ||
+		fence_process != FENCE_PROCESS_FENCED ||
 		setting_fence != FENCE_ENFORCE ||
 		pg_atomic_read_u32(&fence_shared->governed) == 0 ||
 		(uint64) (started - fence_looked_at) >= FENCE_LOOK_AGAIN ||
