@@ -38,8 +38,7 @@ FenceProcess fence_process = FENCE_PROCESS_UNKNOWN;
 FenceTransaction fence_transaction;
 FenceScope	fence_scope = FENCE_SCOPE_ORDINARY;
 TimestampTz fence_looked_at = 0;
-
-static FenceBackend *my_backend = NULL;
+FenceBackend *fence_backend = NULL;
 
 /* PREPARE TRANSACTION under way: what the callback is to remember. */
 static char preparing_gid[GIDSIZE];
@@ -55,7 +54,7 @@ static char preparing_gid[GIDSIZE];
 static inline void
 lower_flag(void)
 {
-	pg_atomic_write_u32(&my_backend->in_commit, 0);
+	pg_atomic_write_u32(&fence_backend->in_commit, 0);
 	pg_memory_barrier();
 	if (pg_atomic_read_u32(&fence_shared->draining) != 0)
 		shared_wake_keeper();
@@ -65,10 +64,10 @@ lower_flag(void)
 static void
 fence_part(int code, Datum arg)
 {
-	pg_atomic_write_u32(&my_backend->pid, 0);
-	pg_atomic_write_u32(&my_backend->writing, 0);
-	pg_atomic_write_u32(&my_backend->spared, 0);
-	pg_atomic_write_u64(&my_backend->opened_epoch, 0);
+	pg_atomic_write_u32(&fence_backend->pid, 0);
+	pg_atomic_write_u32(&fence_backend->writing, 0);
+	pg_atomic_write_u32(&fence_backend->spared, 0);
+	pg_atomic_write_u64(&fence_backend->opened_epoch, 0);
 	lower_flag();
 }
 
@@ -78,7 +77,7 @@ take_place(void)
 {
 	FenceBackend *backend = shared_my_backend();
 
-	my_backend = backend;
+	fence_backend = backend;
 	on_shmem_exit(fence_part, (Datum) 0);
 	pg_atomic_write_u32(&backend->in_commit, 0);
 	pg_atomic_write_u32(&backend->writing, 0);
@@ -168,11 +167,7 @@ before_write(const char *command, const void *statement)
 		fence_refuse_statement(command, statement, held);
 		return;
 	}
-	if (!fence_transaction.wrote)
-	{
-		fence_transaction.wrote = true;
-		pg_atomic_write_u32(&my_backend->writing, 1);
-	}
+	fence_note_write();
 }
 
 /* A statement on this session's temporary tables. */
@@ -190,7 +185,7 @@ before_store(void)
 {
 	fence_before_read();
 	fence_transaction.harmless = true;
-	pg_atomic_write_u32(&my_backend->spared, 1);
+	pg_atomic_write_u32(&fence_backend->spared, 1);
 	return FENCE_SCOPE_STORE;
 }
 
@@ -250,8 +245,8 @@ fence_before_schema(Oid schema)
 						FENCE_STORE_SCHEMA),
 				 errdetail("The rows in which leases live are changed by their holders alone."),
 				 errhint("Take the tables of this schema out of the publication.")));
-	if (my_backend != NULL)
-		pg_atomic_write_u32(&my_backend->spared, 1);
+	if (fence_backend != NULL)
+		pg_atomic_write_u32(&fence_backend->spared, 1);
 }
 
 /* ------------------------------------------------------------------------
@@ -289,7 +284,7 @@ static void
 raise_flag(void)
 {
 	fence_transaction.in_commit = true;
-	pg_atomic_write_u32(&my_backend->in_commit, 1);
+	pg_atomic_write_u32(&fence_backend->in_commit, 1);
 	pg_memory_barrier();
 }
 
@@ -487,7 +482,7 @@ end_transaction(void)
 	if (fence_transaction.in_commit)
 		lower_flag();
 	if (fence_transaction.wrote)
-		pg_atomic_write_u32(&my_backend->writing, 0);
+		pg_atomic_write_u32(&fence_backend->writing, 0);
 	fence_forget_transaction();
 }
 

@@ -80,6 +80,7 @@ extern FenceProcess fence_process;
 extern FenceTransaction fence_transaction;
 extern FenceScope fence_scope;
 extern TimestampTz fence_looked_at; /* the last statement that read the clock */
+extern FenceBackend *fence_backend; /* our place in shared memory, or NULL */
 
 /*
  * fence_install
@@ -127,6 +128,18 @@ fence_settled(void)
 }
 
 /*
+ * fence_is_enforced
+ *		What the short ways below ask first.  That the signal has once been given
+ *		for "not fenced" says that this process is one of those to be fenced.
+ */
+static inline bool
+fence_is_enforced(void)
+{
+	return fence_signal_last == 0 && setting_fence == FENCE_ENFORCE &&
+		pg_atomic_read_u32(&fence_shared->governed) != 0;
+}
+
+/*
  * fence_settle
  *		The short way to be so, for the first statement of a transaction that
  *		only reads, on a node that holds its lease: note the epoch.  False if
@@ -142,22 +155,55 @@ fence_settled(void)
 static inline bool
 fence_settle(void)
 {
-	FenceLease *lease = &fence_shared->instance;
-	TimestampTz started = GetCurrentStatementStartTimestamp();
+	FenceLease *lease;
 	uint64		epoch;
 
-	if (fence_transaction.seen || fence_signal_last != 0 ||
-		fence_process != FENCE_PROCESS_FENCED ||
-		setting_fence != FENCE_ENFORCE ||
-		pg_atomic_read_u32(&fence_shared->governed) == 0 ||
-		(uint64) (started - fence_looked_at) >= FENCE_LOOK_AGAIN ||
-		pg_atomic_read_u64(&lease->deadline) == 0)
+	if (fence_transaction.seen || !fence_is_enforced() ||
+		(uint64) (GetCurrentStatementStartTimestamp() - fence_looked_at) >=
+		FENCE_LOOK_AGAIN)
+		return false;
+	lease = &fence_shared->instance;
+	if (pg_atomic_read_u64(&lease->deadline) == 0)
 		return false;
 	pg_read_barrier();
 	epoch = pg_atomic_read_u64(&lease->epoch);
 	fence_transaction.epoch = epoch;
 	fence_transaction.seen = true;
 	return epoch != 0;
+}
+
+/* The transaction at hand is about to write, or may be. */
+static inline void
+fence_note_write(void)
+{
+	if (!fence_transaction.wrote)
+	{
+		fence_transaction.wrote = true;
+		pg_atomic_write_u32(&fence_backend->writing, 1);
+	}
+}
+
+/*
+ * fence_settle_write
+ *		The short way for a plan that surely changes user data, on a node that
+ *		holds its lease: the clock says so now, and the transaction has seen no
+ *		other epoch.  False if there is more to be done.
+ */
+static inline bool
+fence_settle_write(void)
+{
+	uint64		held;
+
+	if (!fence_is_enforced())
+		return false;
+	held = shared_lease_epoch(&fence_shared->instance);
+	if (held == 0 ||
+		(fence_transaction.seen && fence_transaction.epoch != held))
+		return false;
+	fence_transaction.epoch = held;
+	fence_transaction.seen = true;
+	fence_note_write();
+	return true;
 }
 
 /* ---- before a statement ---- */

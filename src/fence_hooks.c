@@ -28,8 +28,9 @@
 #include "fence_signal.h"
 #include "fence_statement.h"
 
-static ExecutorStart_hook_type previous_ExecutorStart = NULL;
-static ExecutorRun_hook_type previous_ExecutorRun = NULL;
+/* these two are never NULL: the server's own functions, if nobody else's */
+static ExecutorStart_hook_type previous_ExecutorStart;
+static ExecutorRun_hook_type previous_ExecutorRun;
 static ProcessUtility_hook_type previous_ProcessUtility = NULL;
 static object_access_hook_type previous_object_access = NULL;
 static ClientAuthentication_hook_type previous_ClientAuthentication = NULL;
@@ -57,10 +58,7 @@ read_unsettled(void)
 static inline void
 start_plan(QueryDesc *queryDesc, int eflags)
 {
-	if (unlikely(previous_ExecutorStart != NULL))
-		previous_ExecutorStart(queryDesc, eflags);
-	else
-		standard_ExecutorStart(queryDesc, eflags);
+	previous_ExecutorStart(queryDesc, eflags);
 }
 
 static pg_noinline void
@@ -80,11 +78,7 @@ start_plan_in_scope(FenceScope scope, QueryDesc *queryDesc, int eflags)
 	PG_END_TRY();
 }
 
-/*
- * Any other plan.  One that changes rows is started and run in one go, so that
- * it need not be looked at twice; cursors and the portals of the extended
- * protocol are not, and are always CMD_SELECT.
- */
+/* Any other plan; see start_writing() about "started_plan". */
 static pg_noinline void
 start_guarded(QueryDesc *queryDesc, int eflags)
 {
@@ -104,16 +98,39 @@ start_guarded(QueryDesc *queryDesc, int eflags)
 		if (scope == FENCE_SCOPE_ORDINARY && queryDesc->operation != CMD_SELECT)
 			started_plan = queryDesc;
 	}
-	if (likely(scope == fence_scope))
+	if (scope == fence_scope)
 		start_plan(queryDesc, eflags);
 	else
 		start_plan_in_scope(scope, queryDesc, eflags);
 }
 
+/*
+ * A plan that changes rows of the user's, outside any special scope, while the
+ * lease is held.  It is started and run in one go, so that it need not be
+ * looked at twice; cursors and the portals of the extended protocol are not,
+ * and are always CMD_SELECT.
+ */
+static pg_noinline void
+start_writing(QueryDesc *queryDesc, int eflags)
+{
+	if (likely(fence_scope == FENCE_SCOPE_ORDINARY &&
+			   !(eflags & EXEC_FLAG_EXPLAIN_ONLY) &&
+			   fence_plan_surely_writes(queryDesc->plannedstmt) &&
+			   fence_settle_write()))
+	{
+		started_plan = queryDesc;
+		start_plan(queryDesc, eflags);
+	}
+	else
+		start_guarded(queryDesc, eflags);
+}
+
 static void
 fence_ExecutorStart(QueryDesc *queryDesc, int eflags)
 {
-	if (plan_is_simple(queryDesc) && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
+	if (queryDesc->plannedstmt->commandType != CMD_SELECT)
+		start_writing(queryDesc, eflags);
+	else if (plan_is_simple(queryDesc) && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 	{
 		if (!fence_settled() && !fence_settle())
 			read_unsettled();
@@ -126,10 +143,7 @@ fence_ExecutorStart(QueryDesc *queryDesc, int eflags)
 static inline void
 run_plan(COMPAT_EXECUTOR_RUN_ARGS)
 {
-	if (unlikely(previous_ExecutorRun != NULL))
-		previous_ExecutorRun(COMPAT_EXECUTOR_RUN_PASS);
-	else
-		standard_ExecutorRun(COMPAT_EXECUTOR_RUN_PASS);
+	previous_ExecutorRun(COMPAT_EXECUTOR_RUN_PASS);
 }
 
 static pg_noinline void
@@ -337,9 +351,11 @@ fence_install(void)
 	fence_signal_install();
 	fence_prepared_install();
 
-	previous_ExecutorStart = ExecutorStart_hook;
+	previous_ExecutorStart = ExecutorStart_hook ? ExecutorStart_hook :
+		standard_ExecutorStart;
 	ExecutorStart_hook = fence_ExecutorStart;
-	previous_ExecutorRun = ExecutorRun_hook;
+	previous_ExecutorRun = ExecutorRun_hook ? ExecutorRun_hook :
+		standard_ExecutorRun;
 	ExecutorRun_hook = fence_ExecutorRun;
 	previous_ProcessUtility = ProcessUtility_hook;
 	ProcessUtility_hook = fence_ProcessUtility;
