@@ -418,20 +418,22 @@ extern PGDLLEXPORT FenceShared *fence_shared;
  *		The epoch under which this node holds "lease" at this moment, 0 if it
  *		does not hold it.  *This* is the comparison that every backend makes
  *		itself.  Lock-free; reads the clock once.
+ *
+ * The clock may be read first: a deadline published since then has been moved
+ * by a renewal under the same epoch, which says that the lease was held all the
+ * while, or has come with a later epoch, which is told by its number; and to be
+ * stopped here is no worse than to be stopped right after the comparison.
  */
 static inline uint64
 shared_lease_epoch(FenceLease *lease)
 {
+	uint64		now = (uint64) clock_now();
 	uint64		deadline = pg_atomic_read_u64(&lease->deadline);
 	uint64		epoch;
 
-	if (deadline == 0)
-		return 0;
 	pg_read_barrier();
 	epoch = pg_atomic_read_u64(&lease->epoch);
-	if ((uint64) clock_now() >= deadline)
-		return 0;
-	return epoch;
+	return now < deadline ? epoch : 0;
 }
 
 /* Copy the notice for error messages; all empty if none was published. */
