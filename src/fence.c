@@ -279,8 +279,12 @@ check_prepared_epoch(const char *gid, uint64 held)
 	fence_refuse_prepared(gid, prepared, held);
 }
 
-/* Raise our flag: a hand-over waits for it from here on. */
-static void
+/*
+ * Raise our flag: a hand-over waits for it from here on.  The deadline is read
+ * when it is up for all to see: if the keeper, having closed the fence, finds
+ * the flag down, we find the fence closed.
+ */
+static inline void
 raise_flag(void)
 {
 	fence_transaction.in_commit = true;
@@ -426,32 +430,43 @@ wrote_unseen(void)
 										  fence_scope == FENCE_SCOPE_MAINTENANCE);
 }
 
-void
-fence_before_commit(void)
+/* The flag first, then the clock. */
+static pg_attribute_always_inline void
+check_commit(bool seen)
 {
-	bool		seen = fence_transaction.wrote;
 	uint64		held;
-
-	if (fence_transaction.finished)
-		return;					/* checked, and durable already */
-	/* A session that ends takes its temporary tables with it. */
-	if (proc_exit_inprogress || shmem_exit_inprogress)
-		return;
-	if (!seen && !wrote_unseen())
-		return;
 
 	raise_flag();
 	held = shared_lease_epoch(my_lease);
-	if (!fence_transaction.seen)
+	if (!seen && !fence_transaction.seen)
 	{
 		fence_transaction.seen = true;
 		fence_transaction.epoch = held;
 	}
-	fence_transaction.wrote = true;
-	if (held == 0 || held != fence_transaction.epoch)
+	if (unlikely(held == 0 || held != fence_transaction.epoch))
 		fence_refuse_commit(held, seen);
-	else if (setting_fence == FENCE_ENFORCE)
+	else if (likely(setting_fence == FENCE_ENFORCE))
 		fence_reply_shut_gate(held);
+}
+
+void
+fence_before_commit(void)
+{
+	/* COMMIT PREPARED has been checked, and is durable already */
+	if (setting_fence != FENCE_OFF && !fence_transaction.finished)
+		check_commit(true);
+}
+
+void
+fence_before_commit_unseen(void)
+{
+	/* A session that ends takes its temporary tables with it. */
+	if (proc_exit_inprogress || shmem_exit_inprogress)
+		return;
+	if (!wrote_unseen())
+		return;
+	fence_transaction.wrote = true;
+	check_commit(false);
 }
 
 /*
@@ -476,35 +491,47 @@ withhold_reply(void)
 		fence_reply_end();
 }
 
+/* Of one that wrote, or that raised its flag for it. */
 static inline void
-end_transaction(void)
+end_writing(void)
 {
-	if (fence_transaction.in_commit)
-		lower_flag();
-	if (fence_transaction.wrote)
-		pg_atomic_write_u32(&fence_backend->writing, 0);
+	pg_atomic_write_u32(&fence_backend->writing, 0);
+	lower_flag();
 	fence_forget_transaction();
 }
 
-void
-fence_after_commit(bool prepared)
+static pg_attribute_always_inline void
+after_commit(bool prepared)
 {
-	if (fence_transaction.wrote)
+	if (likely(fence_transaction.wrote))
 	{
-		bool		open = fence_reply_answer();
+		uint64		held = shared_lease_epoch(my_lease);
 
-		if (unlikely(prepared && preparing_gid[0] != '\0'))
-		{
-			fence_prepared_remember(preparing_gid, fence_transaction.epoch);
-			preparing_gid[0] = '\0';
-		}
-		if (!open ||
-			shared_lease_epoch(my_lease) != fence_transaction.epoch ||
-			(unlikely(pg_atomic_read_u32(&fence_shared->zero_loss) != 0) &&
-			 !fence_reply_is_confirmed(prepared)))
+		if (unlikely(held == 0 || held != fence_transaction.epoch ||
+					 !fence_reply_answer() ||
+					 (pg_atomic_read_u32(&fence_shared->zero_loss) != 0 &&
+					  !fence_reply_is_confirmed(prepared))))
 			withhold_reply();
 	}
-	end_transaction();
+	end_writing();
+}
+
+void
+fence_after_commit(void)
+{
+	after_commit(false);
+}
+
+void
+fence_after_prepare(void)
+{
+	if (fence_transaction.wrote && preparing_gid[0] != '\0')
+		fence_prepared_remember(preparing_gid, fence_transaction.epoch);
+	preparing_gid[0] = '\0';
+	if (fence_transaction.wrote || fence_transaction.in_commit)
+		after_commit(true);
+	else
+		fence_forget_transaction();
 }
 
 void
@@ -514,5 +541,8 @@ fence_after_abort(void)
 		fence_reply_end();
 	fence_scope = FENCE_SCOPE_ORDINARY;
 	preparing_gid[0] = '\0';
-	end_transaction();
+	if (fence_transaction.wrote || fence_transaction.in_commit)
+		end_writing();
+	else
+		fence_forget_transaction();
 }

@@ -251,18 +251,21 @@ extern void fence_leave(const FenceSaved *saved);
 /* ---- at the end of a transaction ---- */
 
 /*
- * fence_before_commit
- *		At PRE_COMMIT and PRE_PREPARE of a transaction that has an xid or was
- *		seen writing: ERROR 25006 unless its epoch is still held.
+ * fence_before_commit, fence_before_commit_unseen
+ *		At PRE_COMMIT and PRE_PREPARE of a transaction that was seen writing, or
+ *		that was not but has an xid and may have: ERROR 25006 unless its epoch is
+ *		still held.
  */
 extern void fence_before_commit(void);
+extern void fence_before_commit_unseen(void);
 
 /*
- * fence_after_commit
- *		The transaction is durable and visible.  If its lease is gone the client
- *		must not learn so: the connection ends.  Never throws.
+ * fence_after_commit, fence_after_prepare
+ *		The transaction is durable and visible, or prepared.  If its lease is
+ *		gone the client must not learn so: the connection ends.  Never throws.
  */
-extern void fence_after_commit(bool prepared);
+extern void fence_after_commit(void);
+extern void fence_after_prepare(void);
 
 /* It failed, or was rolled back. */
 extern void fence_after_abort(void);

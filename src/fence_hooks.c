@@ -312,15 +312,16 @@ end_of_transaction(XactEvent event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if (fence_transaction.wrote ? setting_fence != FENCE_OFF :
-				fence_governs())
+			if (fence_transaction.wrote)
 				fence_before_commit();
+			else if (fence_governs())
+				fence_before_commit_unseen();
 			break;
 		case XACT_EVENT_COMMIT:
-			fence_after_commit(false);
+			fence_after_commit();
 			break;
 		case XACT_EVENT_PREPARE:
-			fence_after_commit(true);
+			fence_after_prepare();
 			break;
 		case XACT_EVENT_ABORT:
 			fence_after_abort();
@@ -330,16 +331,27 @@ end_of_transaction(XactEvent event)
 	}
 }
 
-/* Most transactions have only read: nothing to check, nothing to lower. */
+/*
+ * Nearly all transactions commit: those that have only read have nothing to
+ * check and nothing to lower, those seen writing go straight on.
+ */
 static void
 fence_transaction_callback(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_PRE_COMMIT && !fence_transaction.wrote &&
-		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		return;
-	if (event == XACT_EVENT_COMMIT && !fence_transaction.wrote &&
-		!fence_transaction.in_commit)
-		fence_forget_transaction();
+	if (event == XACT_EVENT_PRE_COMMIT)
+	{
+		if (fence_transaction.wrote)
+			fence_before_commit();
+		else if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+			end_of_transaction(event);
+	}
+	else if (event == XACT_EVENT_COMMIT)
+	{
+		if (fence_transaction.wrote || fence_transaction.in_commit)
+			fence_after_commit();
+		else
+			fence_forget_transaction();
+	}
 	else
 		end_of_transaction(event);
 }

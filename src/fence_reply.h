@@ -23,7 +23,8 @@ extern void fence_reply_shut_gate(uint64 epoch);
 /*
  * fence_reply_answer
  *		The commit is done: the gate opens by itself when its answer is out.
- *		Returns false if something had to be held back before.
+ *		Returns false if something had to be held back before.  Whether the
+ *		lease is still held the caller has to ask.
  */
 extern bool fence_reply_answer(void);
 
