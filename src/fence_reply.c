@@ -12,7 +12,9 @@
  * buffer then, and a full buffer flushes itself): it goes nowhere.
  *
  * After the commit the gate stays shut until the whole answer is on its way: a
- * process can be stopped between the callback and the answer, too.
+ * process can be stopped between the callback and the answer, too.  The end of
+ * the answer is held back until the server flushes: it leaves after the last
+ * look at the clock, not before.
  *
  * Called from fence.c.  Must never throw: it runs when a transaction is already
  * durable, where an error would take the whole server down.
@@ -34,11 +36,11 @@
 #include "fence_reply.h"
 #include "shared.h"
 
-static const PQcommMethods *open_methods = NULL;	/* NULL: the gate is open */
+FenceGate	fence_gate = FENCE_GATE_OPEN;
+
+static const PQcommMethods *open_methods = NULL;	/* set while we are in between */
 static uint64 gate_epoch = 0;
-static bool silenced = false;
-static bool committed = false;	/* what passes now is the answer to a commit */
-static bool ready_passed = false;	/* ... and this was its end */
+static char ready_held = '\0';	/* the end of the answer, held back: its status */
 static XLogRecPtr last_commit_end = InvalidXLogRecPtr;	/* before this one */
 
 /* ---- to nowhere ---- */
@@ -82,14 +84,14 @@ static const PQcommMethods silent_methods = {
 
 /* ---- through the gate ---- */
 
-/* Is the lease still held?  If not, the gate never opens again. */
-static bool
-gate_passes(void)
+/* The lease is gone: the gate never opens again. */
+static pg_noinline bool
+stay_shut(void)
 {
-	if (silenced)
+	bool		committed = fence_gate == FENCE_GATE_ANSWERING;
+
+	if (fence_gate == FENCE_GATE_SILENT)
 		return false;
-	if (shared_lease_epoch(&fence_shared->instance) == gate_epoch)
-		return true;
 	fence_reply_silence();
 	if (committed)
 	{
@@ -99,12 +101,28 @@ gate_passes(void)
 	return false;
 }
 
-/* The answer is out: from here on whoever speaks is not held up. */
-static void
-open_after_answer(void)
+/* The whole answer is on its way: whoever speaks now is not held up any more. */
+static inline void
+end_answer(void)
 {
-	if (ready_passed)
-		(void) fence_reply_open_gate();
+	char		status = ready_held;
+
+	ready_held = '\0';
+	PqCommMethods = open_methods;
+	fence_gate = FENCE_GATE_OPEN;
+	(void) open_methods->putmessage('Z', &status, 1);
+}
+
+/* Is the lease still held? */
+static inline bool
+gate_passes(void)
+{
+	if (unlikely(fence_gate == FENCE_GATE_SILENT ||
+				 shared_lease_epoch(&fence_shared->instance) != gate_epoch))
+		return stay_shut();
+	if (ready_held != '\0')
+		end_answer();
+	return true;
 }
 
 static void
@@ -116,13 +134,7 @@ gate_comm_reset(void)
 static int
 gate_flush(void)
 {
-	int			result;
-
-	if (!gate_passes())
-		return 0;
-	result = open_methods->flush();
-	open_after_answer();
-	return result;
+	return gate_passes() ? open_methods->flush() : 0;
 }
 
 static int
@@ -137,14 +149,24 @@ gate_is_send_pending(void)
 	return gate_passes() ? open_methods->is_send_pending() : false;
 }
 
+static pg_noinline int
+put_message(char msgtype, const char *s, size_t len)
+{
+	return gate_passes() ? open_methods->putmessage(msgtype, s, len) : 0;
+}
+
+/*
+ * The end of the answer waits here until the server flushes, which it does
+ * next: so it costs no look at the clock of its own, and does not even reach
+ * the buffer before the last one.
+ */
 static int
 gate_putmessage(char msgtype, const char *s, size_t len)
 {
-	if (!gate_passes())
-		return 0;
-	if (committed && msgtype == 'Z')
-		ready_passed = true;
-	return open_methods->putmessage(msgtype, s, len);
+	if (msgtype != 'Z' || fence_gate != FENCE_GATE_ANSWERING)
+		return put_message(msgtype, s, len);
+	ready_held = *s;
+	return 0;
 }
 
 static void
@@ -167,37 +189,30 @@ void
 fence_reply_shut_gate(uint64 epoch)
 {
 	last_commit_end = XactLastCommitEnd;
-	if (silenced || whereToSendOutput != DestRemote)
+	if (whereToSendOutput != DestRemote)
 		return;
+	if (likely(fence_gate == FENCE_GATE_OPEN))
+	{
+		open_methods = PqCommMethods;
+		PqCommMethods = &gate_methods;
+	}
+	else if (fence_gate == FENCE_GATE_SILENT)
+		return;
+	/* else it is shut already: a procedure's next transaction */
 	gate_epoch = epoch;
-	committed = ready_passed = false;
-	if (open_methods != NULL)
-		return;					/* a procedure's next transaction */
-	open_methods = PqCommMethods;
-	PqCommMethods = &gate_methods;
+	fence_gate = FENCE_GATE_SHUT;
 }
 
 bool
 fence_reply_open_gate(void)
 {
-	if (silenced)
+	Assert(ready_held == '\0');	/* it is flushed at once */
+	if (fence_gate == FENCE_GATE_SILENT)
 		return false;
-	if (open_methods != NULL)
-	{
+	if (fence_gate != FENCE_GATE_OPEN)
 		PqCommMethods = open_methods;
-		open_methods = NULL;
-	}
-	committed = ready_passed = false;
+	fence_gate = FENCE_GATE_OPEN;
 	return true;
-}
-
-bool
-fence_reply_answer(void)
-{
-	if (open_methods == NULL)
-		return !silenced;
-	committed = !silenced;
-	return committed;
 }
 
 /*
@@ -206,7 +221,7 @@ fence_reply_answer(void)
 void
 fence_reply_silence(void)
 {
-	silenced = true;
+	fence_gate = FENCE_GATE_SILENT;
 	whereToSendOutput = DestNone;
 	PqCommMethods = &silent_methods;
 }

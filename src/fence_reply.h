@@ -12,6 +12,17 @@
 
 #pragma GCC visibility push(hidden)	/* see fence.h */
 
+/* Where this process stands between a commit and its answer. */
+typedef enum FenceGate
+{
+	FENCE_GATE_OPEN,			/* nothing to hold back */
+	FENCE_GATE_SHUT,			/* a commit is under way */
+	FENCE_GATE_ANSWERING,		/* what passes now is the answer to it */
+	FENCE_GATE_SILENT			/* the lease was found gone: for good */
+} FenceGate;
+
+extern FenceGate fence_gate;
+
 /*
  * fence_reply_shut_gate
  *		From here on, and until the answer is out or the gate is opened, nothing
@@ -26,7 +37,13 @@ extern void fence_reply_shut_gate(uint64 epoch);
  *		Returns false if something had to be held back before.  Whether the
  *		lease is still held the caller has to ask.
  */
-extern bool fence_reply_answer(void);
+static inline bool
+fence_reply_answer(void)
+{
+	if (likely(fence_gate == FENCE_GATE_SHUT))
+		fence_gate = FENCE_GATE_ANSWERING;
+	return fence_gate != FENCE_GATE_SILENT;
+}
 
 /* Returns false if something had to be held back meanwhile. */
 extern bool fence_reply_open_gate(void);
