@@ -274,15 +274,13 @@ consider_access(ObjectAccessType access, Oid classId, Oid objectId,
 		previous_object_access(access, classId, objectId, subId, arg);
 }
 
+/* The hook, where it is the only one: nearly always nothing is to be done. */
 static void
 fence_object_access(ObjectAccessType access, Oid classId, Oid objectId,
 					int subId, void *arg)
 {
-	if (likely(access == OAT_FUNCTION_EXECUTE &&
-			   !fence_function_writes(objectId) &&
-			   previous_object_access == NULL))
-		return;
-	consider_access(access, classId, objectId, subId, arg);
+	if (access != OAT_FUNCTION_EXECUTE || fence_function_may_write(objectId))
+		consider_access(access, classId, objectId, subId, arg);
 }
 
 /* ---- sessions ---- */
@@ -372,7 +370,8 @@ fence_install(void)
 	previous_ProcessUtility = ProcessUtility_hook;
 	ProcessUtility_hook = fence_ProcessUtility;
 	previous_object_access = object_access_hook;
-	object_access_hook = fence_object_access;
+	object_access_hook = previous_object_access ? consider_access :
+		fence_object_access;
 	previous_ClientAuthentication = ClientAuthentication_hook;
 	ClientAuthentication_hook = fence_ClientAuthentication;
 	RegisterXactCallback(fence_transaction_callback, NULL);

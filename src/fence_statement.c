@@ -76,7 +76,7 @@ static const FenceFunction functions[] = {
 #define FUNCTION_SETVAL_3	1765
 #define FUNCTION_NOTIFY		3036
 
-uint64		fence_functions[FENCE_FUNCTIONS / 64];
+bool		fence_functions[FENCE_FUNCTIONS];
 
 void
 fence_statement_install(void)
@@ -86,7 +86,7 @@ fence_statement_install(void)
 		Oid			function = functions[i].function;
 
 		Assert(function < FENCE_FUNCTIONS);
-		fence_functions[function / 64] |= UINT64CONST(1) << (function % 64);
+		fence_functions[function] = true;
 	}
 }
 

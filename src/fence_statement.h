@@ -32,17 +32,22 @@ typedef enum FenceWrite
 
 /*
  * The built-in functions that write without the executor's noticing, as one
- * bit for each low OID: the object access hook is called for every function
- * of every plan.
+ * flag for each low OID: the object access hook is called for every function
+ * of every plan, and asks first whether it may be one of them.
  */
 #define FENCE_FUNCTIONS		8192
-extern uint64 fence_functions[FENCE_FUNCTIONS / 64];
+extern bool fence_functions[FENCE_FUNCTIONS];
+
+static inline bool
+fence_function_may_write(Oid function)
+{
+	return fence_functions[function % FENCE_FUNCTIONS];
+}
 
 static inline bool
 fence_function_writes(Oid function)
 {
-	return function < FENCE_FUNCTIONS &&
-		(fence_functions[function / 64] >> (function % 64)) & 1;
+	return function < FENCE_FUNCTIONS && fence_functions[function];
 }
 
 /* Fill the above; called once, at installation. */
