@@ -42,6 +42,16 @@
 #define COMPAT_NORETURN __attribute__((noreturn))
 #endif
 
+/*
+ * For the few functions that run with every write: all that lies on their stack
+ * is the time, and to guard it would cost more than to compare it.
+ */
+#if __has_attribute(no_stack_protector)
+#define COMPAT_NO_STACK_PROTECTOR __attribute__((no_stack_protector))
+#else
+#define COMPAT_NO_STACK_PROTECTOR
+#endif
+
 /* The place of a process in arrays sized by all possible processes. */
 #if PG_VERSION_NUM >= 170000
 #define compat_proc_number() ((int) MyProcNumber)

@@ -449,7 +449,7 @@ check_commit(bool seen)
 		fence_reply_shut_gate(held);
 }
 
-void
+COMPAT_NO_STACK_PROTECTOR void
 fence_before_commit(void)
 {
 	/* COMMIT PREPARED has been checked, and is durable already */
@@ -516,7 +516,7 @@ after_commit(bool prepared)
 	end_writing();
 }
 
-void
+COMPAT_NO_STACK_PROTECTOR void
 fence_after_commit(void)
 {
 	after_commit(false);

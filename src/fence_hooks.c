@@ -110,7 +110,7 @@ start_guarded(QueryDesc *queryDesc, int eflags)
  * looked at twice; cursors and the portals of the extended protocol are not,
  * and are always CMD_SELECT.
  */
-static pg_noinline void
+static pg_noinline COMPAT_NO_STACK_PROTECTOR void
 start_writing(QueryDesc *queryDesc, int eflags)
 {
 	if (likely(fence_scope == FENCE_SCOPE_ORDINARY &&

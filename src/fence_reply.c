@@ -131,7 +131,7 @@ gate_comm_reset(void)
 	open_methods->comm_reset();
 }
 
-static int
+static COMPAT_NO_STACK_PROTECTOR int
 gate_flush(void)
 {
 	return gate_passes() ? open_methods->flush() : 0;
