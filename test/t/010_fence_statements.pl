@@ -11,6 +11,7 @@ use lib "$FindBin::RealBin/../perl";
 use FenceTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $fence = FenceTest->new('a', conf => "wal_level = logical\nmax_wal_senders = 5\nmax_replication_slots = 5\n");
 my $node  = $fence->node;
@@ -267,6 +268,14 @@ across('begun without the lease, written with it', 'SELECT 1',
 across('FOR UPDATE cursor opened earlier', [ 'BEGIN', 'DECLARE c CURSOR FOR SELECT id FROM t FOR UPDATE', 'FETCH 1 FROM c' ], $lose,
 	'FETCH 1 FROM c', qr/^E:25006 Z$/);
 across('EXECUTE of a plan prepared earlier', 'PREPARE p AS INSERT INTO t VALUES (8000)', $lose, 'EXECUTE p', qr/^E:25006 Z$/);
+# what a session has done before, it does by a shorter way
+my @before = ('DELETE FROM t WHERE id < 0') x 2;
+my $expire = sub { $fence->reopen(1); usleep(50_000) };
+across('a statement that ran before', \@before, $lose, $before[0], qr/^E:25006 Z$/, qr/cannot execute DELETE: this node does not hold lease/);
+across('... and nobody to close the fence', \@before, $expire, $before[0], qr/^E:25006 Z$/, qr/cannot execute DELETE: this node does not hold lease/);
+across('... in a transaction', [ @before, 'BEGIN', $before[0] ], $expire, $before[0], qr/^E:25006 Z$/, qr/cannot execute DELETE: this node does not hold lease/);
+across('... after another acquisition', [ @before, 'BEGIN', 'SELECT 1' ], $retake, $before[0], qr/^E:25006 Z$/,
+	qr/cannot execute DELETE: this transaction has seen this node without lease/);
 across('several statements in one string', 'SELECT 1', $lose, 'SELECT 1; INSERT INTO t VALUES (8000)', qr/^T D:1 C:SELECT 1 E:25006 Z$/);
 across('a deferred constraint trigger', [ 'BEGIN', 'INSERT INTO t VALUES (8000)', 'SAVEPOINT a', 'ROLLBACK TO a' ], $lose, 'COMMIT', qr/^E:25006 Z$/);
 across('read only', [ 'BEGIN', 'SELECT 1' ], $lose, 'COMMIT', qr/^C:COMMIT Z$/);

@@ -135,6 +135,25 @@ stalled('the answer to COMMIT PREPARED', answer => 1,
 	before => [ 'BEGIN', 'INSERT INTO t VALUES (%d)', q{PREPARE TRANSACTION 'c%d'} ],
 	run => sub { $_[0]->send(Q => "COMMIT PREPARED 'c$_[1]'\0") });
 
+# An answer that is long in the making: what was put into the buffer while the
+# lease was held must not leave because something fills the buffer later.
+{
+	$fence->open;
+	my $other = $fence->session;
+	$other->query('SELECT pg_advisory_lock(1)');
+	my $session = $fence->session;
+	my @messages = map { $session->extended($_) } 'BEGIN', 'INSERT INTO t VALUES (30000)', 'COMMIT', 'SELECT pg_advisory_lock_shared(1)';
+	push @messages, $session->extended(q{SELECT repeat('x', 3000)}) foreach 1 .. 20;
+	$session->send(@messages, S => '');
+	$node->poll_query_until('postgres',
+		q{SELECT wait_event = 'advisory' FROM pg_stat_activity WHERE pid = } . $session->pid) or die;
+	$fence->close;
+	$other->query('SELECT pg_advisory_unlock(1)');
+	is($session->until_ready, 'EOF', 'a buffer that overflows: the client is told nothing');
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM t WHERE id = 30000'), 1, 'a buffer that overflows: it is durable indeed');
+	$other->disconnect;
+}
+
 # ---------------------------------------------------------------------------
 # A wait for a synchronous standby that outlives the lease
 # ---------------------------------------------------------------------------
