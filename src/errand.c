@@ -426,7 +426,7 @@ leasehold_errand_main(Datum arg)
 	InstanceOrders orders;
 	Instance	instance;
 
-	fence_exempt_process = true;
+	fence_process = FENCE_PROCESS_EXEMPT;
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
