@@ -76,7 +76,7 @@ keeper_leave_farewell(const Keeper *keeper)
 
 /* Tell whoever asked, through the store. */
 static void
-refuse_handover(Keeper *keeper, const char *why)
+answer_handover(Keeper *keeper, const char *why)
 {
 	strlcpy(keeper->answer, why, sizeof(keeper->answer));
 	for (int i = 0; i < keeper->n; i++)
@@ -89,7 +89,7 @@ undo_drain(Keeper *keeper, const char *why, ClockTime now)
 {
 	ereport(LOG, (errmsg("leasehold: the lease is kept, because %s", why)));
 	if (keeper->drain_why == DRAIN_HANDOVER)
-		refuse_handover(keeper, why);
+		answer_handover(keeper, why);
 	lease_undo_drain(&keeper->lease, now);
 }
 
@@ -204,12 +204,35 @@ can_judge(Keeper *keeper, const LeaseRow *request, ClockTime now)
 		clock_min(clock_ms(keeper->lease.ttl_ms), JUDGE_MAX);
 }
 
-/* Has somebody asked that another node be given the lease? */
+/* The holder acts on what is asked of it, or says why it does not. */
+static void
+serve_handover(Keeper *keeper, const LeaseRow *request, ClockTime now)
+{
+	bool		to_us = strcmp(request->handover_to, keeper->self.name) == 0;
+	bool		paused = keeper->lease.frozen || request->pause_wanted;
+	const char *why;
+
+	if (!to_us && !paused && !can_judge(keeper, request, now))
+		return;
+	keeper->handled_seq = request->request_seq;
+	if (to_us)
+		answer_handover(keeper, STORE_ANSWER_HELD);
+	else if (paused)
+		answer_handover(keeper, "the lease is paused");
+	else if (!is_alive(keeper, request->handover_to))
+		answer_handover(keeper, STORE_ANSWER_NOT_ALIVE);
+	else if ((why = keeper_why_not_hand_to(keeper, request->handover_to)) != NULL)
+		answer_handover(keeper, why);
+	else
+		keeper_begin_drain(keeper, DRAIN_HANDOVER, request->handover_to,
+						   clock_min(DRAIN_MAX, clock_ms(keeper->lease.ttl_ms) / 2), now);
+}
+
+/* Has somebody asked that a node be given the lease? */
 void
 keeper_follow_handover(Keeper *keeper, ClockTime now)
 {
 	const LeaseRow *request = lease_request(&keeper->lease);
-	const char *why;
 	bool		to_us;
 
 	if (request == NULL)
@@ -219,23 +242,7 @@ keeper_follow_handover(Keeper *keeper, ClockTime now)
 	/* whoever is about to get it looks as often as it can */
 	keeper->lease.look_setting_ms = to_us && keeper->lease.phase == LEASE_FOLLOWER ?
 		5 : keeper->look_ms;
-	if (keeper->lease.phase != LEASE_HOLDER || request->handover_to[0] == '\0' ||
-		request->request_seq <= keeper->handled_seq || to_us)
-		return;
-	if (keeper->lease.frozen || request->pause_wanted)
-	{
-		keeper->handled_seq = request->request_seq;
-		refuse_handover(keeper, "the lease is paused");
-		return;
-	}
-	if (!can_judge(keeper, request, now))
-		return;
-	keeper->handled_seq = request->request_seq;
-	if (!is_alive(keeper, request->handover_to))
-		refuse_handover(keeper, STORE_ANSWER_NOT_ALIVE);
-	else if ((why = keeper_why_not_hand_to(keeper, request->handover_to)) != NULL)
-		refuse_handover(keeper, why);
-	else
-		keeper_begin_drain(keeper, DRAIN_HANDOVER, request->handover_to,
-						   clock_min(DRAIN_MAX, clock_ms(keeper->lease.ttl_ms) / 2), now);
+	if (keeper->lease.phase == LEASE_HOLDER && request->handover_to[0] != '\0' &&
+		request->request_seq > keeper->handled_seq)
+		serve_handover(keeper, request, now);
 }

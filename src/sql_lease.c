@@ -173,7 +173,7 @@ wait_frozen(StoreGroup *group, bool frozen, ClockTime until)
 		Watch		watch;
 		const char *values[2] = {group->lease};
 
-		watch_store(group, &watch, 0);
+		watch_store(group, &watch, "", 0);
 		if ((frozen ? watch.frozen : watch.seen - watch.frozen) >=
 			group_majority(group))
 			return true;

@@ -82,15 +82,22 @@ typedef struct HandOver
 	GroupRequest request;		/* as it stands in the store; seq 0: none does */
 	bool		refused;		/* its holder has said that it will not do it */
 	Watch		watch;			/* the last look at the store */
+	WatchPulse	pulse;			/* of the target */
 } HandOver;
 
+/*
+ * Does a live run of the target hold it?  The row alone does not say so, it may
+ * have been written by a run that is dead.  A higher epoch was taken since we
+ * asked, and an answer given since.
+ */
 static bool
 is_handed(const HandOver *order)
 {
 	const Watch *watch = &order->watch;
 
-	return watch->agreed && watch->epoch > order->old_epoch &&
-		strcmp(watch->holder, order->target) == 0;
+	return watch->current && strcmp(watch->holder, order->target) == 0 &&
+		(watch->epoch > order->old_epoch ||
+		 strcmp(watch->answer, STORE_ANSWER_HELD) == 0);
 }
 
 /* Is it somebody else's by now?  With that the request is void. */
@@ -139,7 +146,7 @@ happened_after_all(HandOver *order)
 	group->deadline = until;
 	do
 	{
-		watch_store(group, &order->watch, 0);
+		watch_store(group, &order->watch, order->target, 0);
 		if (is_handed(order))
 			return true;
 		/* somebody holds it, and is not just letting go: nothing more will come */
@@ -167,13 +174,28 @@ raise_not_handed(const HandOver *order, const char *why)
 			 errhint("Nobody holds it at this moment.")));
 }
 
+/*
+ * The row says that the target has the lease already: has it stopped living?
+ * (What stops a target that has yet to get it, its holder sees.)
+ */
+static bool
+is_dead_holder(HandOver *order)
+{
+	const Watch *watch = &order->watch;
+
+	return strcmp(order->old_holder, order->target) == 0 &&
+		watch_pulse(&order->pulse, order->group, watch, watch->beats) >
+		sql_status()->observation;
+}
+
 /* Nothing more will come of the request: why not?  NULL if it may yet be done. */
 static const char *
 why_ended(HandOver *order)
 {
 	const Watch *watch = &order->watch;
 
-	order->refused = watch->answer[0] != '\0';
+	order->refused = watch->answer[0] != '\0' &&
+		strcmp(watch->answer, STORE_ANSWER_HELD) != 0;
 	if (order->refused)
 		return pstrdup(watch->answer);
 	if (is_taken(order))
@@ -182,6 +204,9 @@ why_ended(HandOver *order)
 						"Node \"%s\" has taken it meanwhile.", watch->holder);
 	if (watch->seq > order->request.seq)
 		return "Another request has taken the place of this one.";
+	if (is_dead_holder(order))
+		return psprintf("Node \"%s\" is not alive: it does not answer, and its heartbeat stands still.",
+						order->target);
 	if (clock_now() < order->until)
 		return NULL;
 	if (!watch_heard(order->group, watch))
@@ -199,7 +224,8 @@ try_hand_over(HandOver *order)
 	group_request(order->group, 0, -1, order->target, &order->request);
 	for (;;)
 	{
-		watch_store(order->group, &order->watch, order->request.seq);
+		watch_store(order->group, &order->watch, order->target,
+					order->request.seq);
 		if (is_handed(order))
 			return NULL;
 		if ((why = why_ended(order)) != NULL)
@@ -227,16 +253,8 @@ try_patiently(HandOver *order)
 }
 
 static int64
-hand_over(StoreGroup *group, const char *target, const LeaseRow *row,
-		  ClockTime until)
+hand_over(HandOver *order)
 {
-	HandOver   *order = palloc0(sizeof(HandOver));
-
-	order->group = group;
-	order->target = target;
-	order->old_epoch = row->epoch;
-	strlcpy(order->old_holder, row->holder, sizeof(order->old_holder));
-	order->until = until;
 	sql_spare_session();
 	/* whatever ends this, the request does not stay behind */
 	PG_ENSURE_ERROR_CLEANUP(withdraw_at_exit, PointerGetDatum(order));
@@ -254,9 +272,60 @@ hand_over(StoreGroup *group, const char *target, const LeaseRow *row,
 	return order->watch.epoch;
 }
 
+/* ------------------------------------------------------------------------
+ * switchover
+ * ------------------------------------------------------------------------
+ */
+
+/* Who has it now? */
+static HandOver *
+make_order(StoreGroup *group, const char *target, ClockTime until)
+{
+	HandOver   *order = palloc0(sizeof(HandOver));
+
+	order->group = group;
+	order->target = target;
+	order->until = until;
+	watch_store(group, &order->watch, target, 0);
+	order->old_epoch = order->watch.epoch;
+	strlcpy(order->old_holder, order->watch.holder, sizeof(order->old_holder));
+	return order;
+}
+
+/* Is the target this very node, and does it hold the lease? */
+static bool
+is_held_here(const HandOver *order)
+{
+	uint64		held = shared_lease_epoch(&fence_shared->instance);
+
+	return held != 0 && held == (uint64) order->old_epoch &&
+		strcmp(order->target, settings_node_name()) == 0 &&
+		strcmp(order->group->lease, settings_lease()) == 0;
+}
+
+static void
+require_handable(const char *lease, const HandOver *order,
+				 const LeaseRow *row)
+{
+	if (order->old_holder[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("nobody holds lease \"%s\"", lease),
+				 errhint("leasehold.acquire() on node \"%s\" takes it.",
+						 order->target)));
+	if ((row->frozen || row->pause_wanted) &&
+		strcmp(order->old_holder, order->target) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("lease \"%s\" is paused", lease),
+				 errhint("leasehold.resume() ends the pause.")));
+	require_alive(order->target, order->until);
+}
+
 /*
  * leasehold_switchover
  *		Hand the lease to another node; on failure the old holder stays holder.
+ *		A target that has it already is asked to confirm that.
  */
 Datum
 leasehold_switchover(PG_FUNCTION_ARGS)
@@ -266,6 +335,7 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 	ClockTime	until;
 	StoreGroup *group;
 	const StoreLease *row;
+	HandOver   *order;
 	int64		epoch;
 
 	sql_require_preloaded();
@@ -279,24 +349,14 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 	group = group_of_settings(lease, until + clock_ms(3000));
 	row = sql_require_lease(group);
 	require_node(group, target);
-	if (strcmp(row->row.holder, target) == 0)
+	order = make_order(group, target, until);
+	if (is_held_here(order))
+		epoch = order->old_epoch;
+	else
 	{
-		epoch = row->row.epoch;
-		group_close(group);
-		PG_RETURN_INT64(epoch);
+		require_handable(lease, order, &row->row);
+		epoch = hand_over(order);
 	}
-	if (row->row.holder[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("nobody holds lease \"%s\"", lease),
-				 errhint("leasehold.acquire() on node \"%s\" takes it.", target)));
-	if (row->row.frozen || row->row.pause_wanted)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("lease \"%s\" is paused", lease),
-				 errhint("leasehold.resume() ends the pause.")));
-	require_alive(target, until);
-	epoch = hand_over(group, target, &row->row, until);
 	group_close(group);
 	PG_RETURN_INT64(epoch);
 }

@@ -20,6 +20,8 @@
 #define STORE_CHANNEL			"leasehold_store"
 /* why a hand-over was refused, where the asker may try again */
 #define STORE_ANSWER_NOT_ALIVE	"the target node shows no sign of life"
+/* what a live holder says that is asked to hand the lease to itself */
+#define STORE_ANSWER_HELD		"the target node holds the lease"
 #define STORE_ADDRESS_LEN		256
 #define STORE_REASON_LEN		128
 

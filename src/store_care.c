@@ -43,8 +43,9 @@ const char store_withdraw_sql[] =
 " WHERE name = $1 AND request_seq <= $2 AND NOT dropped RETURNING request_seq";
 
 const char store_watch_sql[] =
-"SELECT holder, epoch, frozen, request_seq, answer, dropped"
-" FROM leasehold_store.lease WHERE name = $1";
+"SELECT l.holder, l.epoch, l.frozen, l.request_seq, l.answer, l.incarnation,"
+" n.incarnation, n.beat FROM leasehold_store.lease l"
+" LEFT JOIN leasehold_store.node n ON n.name = $2 WHERE l.name = $1";
 
 /* ------------------------------------------------------------------------
  * Leases

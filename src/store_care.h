@@ -14,13 +14,13 @@
 /* Requests: they change neither epoch nor version. */
 extern const char store_request_sql[];	/* name, seq, ttl, pause, handover */
 extern const char store_withdraw_sql[]; /* name, seq, ttl, pause */
-extern const char store_watch_sql[];	/* name */
+extern const char store_watch_sql[];	/* name, name of a node */
 
 /* What store_watch_sql answers: one row, or none. */
 enum
 {
 	WATCH_HOLDER, WATCH_EPOCH, WATCH_FROZEN, WATCH_SEQ, WATCH_ANSWER,
-	WATCH_DROPPED, WATCH_COUNT
+	WATCH_INCARNATION, WATCH_NODE_INCARNATION, WATCH_BEAT, WATCH_COUNT
 };
 
 /* Leases. */

@@ -11,10 +11,13 @@
 typedef struct WatchRow
 {
 	const char *holder;
+	uint64		incarnation;
 	int64		epoch;
 	bool		frozen;
 	int64		seq;
 	const char *answer;
+	uint64		node_incarnation;	/* of the node asked for */
+	int64		beat;
 } WatchRow;
 
 static int64
@@ -27,16 +30,20 @@ static void
 read_row(const PGresult *result, WatchRow *row)
 {
 	row->holder = PQgetvalue(result, 0, WATCH_HOLDER);
+	row->incarnation = (uint64) get_int(result, WATCH_INCARNATION);
 	row->epoch = get_int(result, WATCH_EPOCH);
 	row->frozen = PQgetvalue(result, 0, WATCH_FROZEN)[0] == 't';
 	row->seq = get_int(result, WATCH_SEQ);
 	row->answer = PQgetvalue(result, 0, WATCH_ANSWER);
+	row->node_incarnation = (uint64) get_int(result, WATCH_NODE_INCARNATION);
+	row->beat = get_int(result, WATCH_BEAT);
 }
 
 static bool
 is_same(const WatchRow *a, const WatchRow *b)
 {
-	return a->epoch == b->epoch && strcmp(a->holder, b->holder) == 0;
+	return a->epoch == b->epoch && a->incarnation == b->incarnation &&
+		strcmp(a->holder, b->holder) == 0;
 }
 
 /*
@@ -65,20 +72,39 @@ find_holder(Watch *watch, const WatchRow *row, int n, int majority)
 		return;
 	watch->agreed = best_count >= majority;
 	watch->epoch = best->epoch;
+	watch->incarnation = best->incarnation;
 	strlcpy(watch->holder, best->holder, sizeof(watch->holder));
 }
 
-void
-watch_store(StoreGroup *group, Watch *watch, int64 seq)
+/* Whose heartbeat is it, and has it moved?  See watch.h. */
+static void
+find_run(Watch *watch, const WatchRow *row, int n, int majority)
 {
-	const char *values[1] = {group->lease};
+	int			current = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bool		same = row[i].node_incarnation == watch->incarnation;
+
+		current += same && row[i].incarnation == watch->incarnation &&
+			row[i].epoch == watch->epoch;
+		watch->beats += row[i].beat;
+		watch->run_beats += same ? row[i].beat : 0;
+	}
+	watch->current = watch->agreed && current >= majority;
+}
+
+void
+watch_store(StoreGroup *group, Watch *watch, const char *node, int64 seq)
+{
+	const char *values[2] = {group->lease, node};
 	WatchRow	row[GROUP_MEMBERS_MAX];
 	int			n = 0;
 
 	memset(watch, 0, sizeof(*watch));
 	if (group_count(group, group_counted) < group_majority(group))
 		group_open(group);
-	group_send(group, group_counted, store_watch_sql, 1, values);
+	group_send(group, group_counted, store_watch_sql, 2, values);
 	for (int i = 0; i < group->n; i++)
 	{
 		if (!group_took(group, i) ||
@@ -93,10 +119,24 @@ watch_store(StoreGroup *group, Watch *watch, int64 seq)
 	}
 	watch->seen = n;
 	find_holder(watch, row, n, group_majority(group));
+	find_run(watch, row, n, group_majority(group));
 }
 
 bool
 watch_heard(const StoreGroup *group, const Watch *watch)
 {
 	return watch->seen >= group_majority(group);
+}
+
+ClockTime
+watch_pulse(WatchPulse *pulse, const StoreGroup *group, const Watch *watch,
+			int64 beats)
+{
+	ClockTime	now = clock_now();
+
+	if (pulse->moved_at == 0 || pulse->beats != beats ||
+		!watch_heard(group, watch))
+		pulse->moved_at = now;
+	pulse->beats = beats;
+	return now - pulse->moved_at;
 }

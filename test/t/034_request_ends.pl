@@ -57,6 +57,16 @@ sub wait_seen
 	return;
 }
 
+# Dies without a last word: a keeper that sees the others die lets go of the lease.
+sub kill_at_once
+{
+	my ($node) = @_;
+
+	$node->freeze('keeper');
+	$node->kill_all;
+	return;
+}
+
 sub begin_switchover
 {
 	my ($from, $target) = @_;
@@ -216,7 +226,7 @@ sub wait_reserved
 	my $caller = LeaseholdWire->connect($c);
 	$caller->send("SELECT leasehold.switchover('b', timeout => '60s')");
 	wait_reserved();
-	$a->kill_all;
+	kill_at_once($a);
 	$group->wait_holder($c);
 	my ($answer, $took) = answer_of($caller);
 	is($answer->{error}, '55000', 'a third node has taken it: the call fails');
@@ -224,6 +234,66 @@ sub wait_reserved
 	like($answer->{text}, qr/Node "c" has taken it/, '... and says which');
 	$b->thaw;
 	$a->start_again;
+	$caller->close;
+}
+
+# ---------------------------------------------------------------------------
+# The target has it already, or had when it died
+# ---------------------------------------------------------------------------
+# Nobody takes it from a dead holder here.
+$_->set_conf('leasehold.priority' => 0) foreach $a, $b;
+
+sub set_ttl
+{
+	my ($ms) = @_;
+
+	$a->safe_psql('postgres', "SELECT leasehold.alter_lease('main', '$ms ms')");
+	wait_until('the new ttl holds',
+		sub { $group->store_query('SELECT ttl_ms FROM leasehold_store.lease') == $ms });
+	return;
+}
+
+wait_seen();
+$epoch = $c->epoch;
+foreach my $from ($a, $c)
+{
+	my $start = clock_now();
+	my ($state, $text) = $from->try("SELECT leasehold.switchover('c')");
+	is($text, $epoch, 'to the holder, called on ' . $from->name . ': its epoch');
+	cmp_ok((clock_now() - $start) / 1e9, '<', 5, '... at once');
+}
+$a->safe_psql('postgres', 'SELECT leasehold.pause()');
+is(($a->try("SELECT leasehold.switchover('c')"))[1], $epoch, '... in a pause, too');
+$a->safe_psql('postgres', 'SELECT leasehold.resume()');
+
+kill_at_once($c);
+foreach my $when ('just died', 'has been dead for a while')
+{
+	my $start = clock_now();
+	my ($state, $text) = $a->try("SELECT leasehold.switchover('c', timeout => '60s')");
+	is($state, '55000', "the holder $when: the call fails");
+	like($text, qr/node "c" is not alive/i, '... and says why');
+	cmp_ok((clock_now() - $start) / 1e9, '<', 15, '... soon');
+	is($group->store_query('SELECT holder FROM leasehold_store.lease'), 'c', '... though the row names it');
+	is(rows('handover_to'), '<>', '... and no request stays');
+}
+
+# Its next run takes the lease: then it has it.
+$c->start_again;
+$group->wait_holder($c);
+set_ttl(20000);
+$epoch = $c->epoch;
+kill_at_once($c);
+{
+	my $caller = LeaseholdWire->connect($a);
+	$caller->send("SELECT leasehold.switchover('c', timeout => '60s')");
+	wait_until('it is asked for', sub { rows('handover_to') eq '<c>' });
+	is(LeaseholdWire::read_more($caller, 0.2), 0, 'the run that holds it is dead: the call waits');
+	$c->start_again;
+	my ($answer, $took) = answer_of($caller);
+	is($answer->{error}, '', 'the next run has it: the call is done') or diag($answer->{text});
+	cmp_ok($answer->{value}, '>', $epoch, '... under a new epoch');
+	is($c->epoch, $answer->{value}, '... that of the holder');
 	$caller->close;
 }
 
