@@ -161,24 +161,67 @@ leasehold_release(PG_FUNCTION_ARGS)
  * ------------------------------------------------------------------------
  */
 
+/* The holder whose doing is waited for, and how long its silence is borne. */
+typedef struct Awaited
+{
+	const char *holder;
+	ClockTime	patience;
+	ClockTime	judged_at;		/* not before this moment */
+	WatchPulse	pulse;
+	ClockTime	silence;		/* so far */
+} Awaited;
+
+/*
+ * What this node's keeper has seen before counts, if it is the run that holds
+ * the lease whose heartbeat has stood still.  But it looks at one member only:
+ * a holder that reaches others is given time for a heartbeat there.
+ */
+static void
+begin_awaiting(Awaited *awaited, StoreGroup *group, const LeaseRow *row,
+			   ClockTime until)
+{
+	Survey	   *survey = sql_fresh_survey(until);
+	const SurveyNode *seen = survey ? sql_find_node(survey, row->holder) : NULL;
+	Watch		watch;
+
+	memset(awaited, 0, sizeof(*awaited));
+	awaited->holder = pstrdup(row->holder);
+	awaited->patience = sql_status()->observation;
+	awaited->judged_at = clock_now() + 2 * sql_status()->renew_interval;
+	watch_store(group, &watch, awaited->holder, 0);
+	(void) watch_pulse(&awaited->pulse, group, &watch, watch.run_beats);
+	if (seen != NULL && seen->incarnation == watch.incarnation)
+		awaited->pulse.moved_at = clock_min(awaited->pulse.moved_at,
+											seen->beat_seen);
+}
+
 /*
  * Wait until a majority of the rows is frozen, or thawed.  A row that nobody
- * holds is frozen and thawed from here, since nobody renews it.
+ * holds is frozen and thawed from here, since nobody renews it.  Ends early
+ * when the holder that is awaited, if any, is silent for too long.
  */
 static bool
-wait_frozen(StoreGroup *group, bool frozen, ClockTime until)
+wait_frozen(StoreGroup *group, bool frozen, Awaited *awaited, ClockTime until)
 {
 	for (;;)
 	{
 		Watch		watch;
 		const char *values[2] = {group->lease};
 
-		watch_store(group, &watch, "", 0);
+		watch_store(group, &watch, awaited ? awaited->holder : "", 0);
 		if ((frozen ? watch.frozen : watch.seen - watch.frozen) >=
 			group_majority(group))
 			return true;
 		if (clock_now() >= until)
 			return false;
+		if (awaited != NULL && watch.holder[0] != '\0')
+		{
+			awaited->silence = watch_pulse(&awaited->pulse, group, &watch,
+										   watch.run_beats);
+			if (awaited->silence > awaited->patience &&
+				clock_now() >= awaited->judged_at)
+				return false;
+		}
 		if (watch_heard(group, &watch) && watch.holder[0] == '\0')
 		{
 			/* nobody holds it, or only under an epoch that is long over */
@@ -223,7 +266,7 @@ leasehold_pause(PG_FUNCTION_ARGS)
 	group = group_of_settings(lease, until + clock_ms(5000));
 	sql_require_lease(group);
 	group_request(group, 0, 1, "", NULL);
-	if (!wait_frozen(group, true, until))
+	if (!wait_frozen(group, true, NULL, until))
 	{
 		group_look(group);
 		group_require_majority(group);
@@ -237,10 +280,27 @@ leasehold_pause(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static void
+raise_still_paused(const char *lease, const Awaited *awaited)
+{
+	bool		silent = awaited->silence > awaited->patience;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("lease \"%s\" is still paused", lease),
+			 silent ?
+			 errdetail("Its holder, node \"%s\", does not answer: its heartbeat has stood still for " INT64_FORMAT " s.",
+					   awaited->holder, (int64) (awaited->silence / CLOCK_S)) :
+			 errdetail("Its holder, node \"%s\", has not confirmed the end of the pause.",
+					   awaited->holder),
+			 errhint("If that node is known to be dead, use leasehold.resume(force => true). If it lives, it ends the pause when it reaches the store.")));
+}
+
 /*
  * leasehold_resume
  *		End a pause.  By force it ends whether or not the holder agrees, and the
- *		lease runs out as if it had been renewed at this moment.
+ *		lease runs out as if it had been renewed at this moment.  That is for
+ *		people to decide: a silent holder may be alive, and writing.
  */
 Datum
 leasehold_resume(PG_FUNCTION_ARGS)
@@ -249,12 +309,12 @@ leasehold_resume(PG_FUNCTION_ARGS)
 	char	   *lease;
 	ClockTime	until = clock_now() + clock_ms(RESUME_MS);
 	StoreGroup *group;
-	const StoreLease *row;
+	Awaited		awaited;
 
 	sql_require_preloaded();
 	lease = sql_lease(fcinfo, 0);
 	group = group_of_settings(lease, until + clock_ms(5000));
-	row = sql_require_lease(group);
+	begin_awaiting(&awaited, group, &sql_require_lease(group)->row, until);
 	group_request(group, 0, 0, "", NULL);
 	if (force)
 	{
@@ -263,13 +323,8 @@ leasehold_resume(PG_FUNCTION_ARGS)
 		group_send(group, group_counted, store_thaw_sql, 2, values);
 		group_notify(group);
 	}
-	if (!wait_frozen(group, false, until))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("lease \"%s\" is still paused", lease),
-				 errdetail("Its holder, node \"%s\", has not confirmed the end of the pause.",
-						   row->row.holder),
-				 errhint("If that node is known to be dead, use leasehold.resume(force => true).")));
+	if (!wait_frozen(group, false, force ? NULL : &awaited, until))
+		raise_still_paused(lease, &awaited);
 	thaw_leftovers(group);
 	group_close(group);
 	PG_RETURN_VOID();

@@ -297,6 +297,37 @@ kill_at_once($c);
 	$caller->close;
 }
 
+# ---------------------------------------------------------------------------
+# A pause whose holder is dead, or only slow
+# ---------------------------------------------------------------------------
+set_ttl(2000);
+$a->safe_psql('postgres', 'SELECT leasehold.pause()');
+{
+	$c->freeze('keeper');
+	my $caller = LeaseholdWire->connect($a);
+	$caller->send('SELECT leasehold.resume()');
+	is(LeaseholdWire::read_more($caller, 1), 0, 'resume() waits for a holder that is slow');
+	$c->thaw;
+	is(($caller->collect)->{error}, '', '... and is done when it answers');
+	$caller->close;
+}
+$a->safe_psql('postgres', 'SELECT leasehold.pause()');
+$epoch = $group->store_query('SELECT epoch FROM leasehold_store.lease');
+kill_at_once($c);
+foreach my $try ([ 'has just died', 7 ], [ 'is known to be silent', 2 ])
+{
+	my ($when, $limit) = @$try;
+	my $start = clock_now();
+	my ($state, $text) = $a->try('SELECT leasehold.resume()');
+	is($state, '55000', "resume(), the holder $when: refused");
+	cmp_ok((clock_now() - $start) / 1e9, '<', $limit, '... soon');
+	like($text, qr/node "c", does not answer: its heartbeat has stood still/, '... says why');
+	like($text, qr/force => true/, '... and what it takes');
+}
+is($group->store_query('SELECT holder, epoch, frozen FROM leasehold_store.lease'),
+	"c|$epoch|t", 'the pause stands: nothing was forced');
+$c->start_again;
+
 $_->stop foreach $group->nodes, $group->members;
 
 # ---------------------------------------------------------------------------
