@@ -39,9 +39,13 @@ ask_identity(PGconn *conn, Holder *holder, char **why)
 {
 	PGresult   *result = conn_query(conn, "IDENTIFY_SYSTEM", options.timeout, why);
 	bool		primary;
+	unsigned int high = 0;
+	unsigned int low = 0;
 
 	if (result == NULL)
 		return false;
+	sscanf(PQgetvalue(result, 0, 2), "%X/%X", &high, &low);
+	holder->lsn = ((uint64) high << 32) | low;
 	holder->sysid = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
 	holder->timeline = strtoul(PQgetvalue(result, 0, 1), NULL, 10);
 	PQclear(result);
@@ -94,7 +98,6 @@ bool
 holder_reach(const Node *node, const char *name, const char *advertise,
 			 Holder *holder, char **why)
 {
-	ConnOptions replication;
 	PGconn	   *conn;
 	bool		good;
 
@@ -102,9 +105,7 @@ holder_reach(const Node *node, const char *name, const char *advertise,
 	holder->name = pg_strdup(name);
 	if (!make_options(node, advertise, holder, why))
 		return false;
-	replication = holder->conn;
-	conn_set(&replication, "replication", "true");
-	conn = conn_open(&replication, why);
+	conn = holder_stream(holder, why);
 	if (conn == NULL)
 		return false;
 	good = ask_identity(conn, holder, why) && ask_history(conn, holder, why);
@@ -118,6 +119,15 @@ holder_reach(const Node *node, const char *name, const char *advertise,
  * Connecting to it
  * ------------------------------------------------------------------------
  */
+
+PGconn *
+holder_stream(const Holder *holder, char **why)
+{
+	ConnOptions conn = holder->conn;
+
+	conn_set(&conn, "replication", "true");
+	return conn_open(&conn, why);
+}
 
 PGconn *
 holder_session(const Holder *holder, const char *dbname, char **why)

@@ -14,6 +14,7 @@ typedef struct Holder
 	ConnOptions conn;			/* advertise and peer_options */
 	uint64		sysid;
 	uint32		timeline;
+	uint64		lsn;			/* flushed there */
 	PlanHistory history;
 	bool		slot_exists;	/* the slot that it keeps for this node */
 } Holder;
@@ -26,6 +27,9 @@ typedef struct Holder
  */
 extern bool holder_reach(const Node *node, const char *name,
 						 const char *advertise, Holder *holder, char **why);
+
+/* A replication connection; NULL, *why set, if there can be none. */
+extern PGconn *holder_stream(const Holder *holder, char **why);
 
 /* An ordinary session there; NULL, *why set, if there can be none. */
 extern PGconn *holder_session(const Holder *holder, const char *dbname,

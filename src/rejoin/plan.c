@@ -223,7 +223,7 @@ plan_reason_text(PlanReason reason)
 		case PLAN_UNRELATED:
 			return "it has no history in common with the holder";
 		case PLAN_COLLISION:
-			return "it was itself primary on a timeline of the same number as the holder's";
+			return "its log and the holder's differ on a timeline that has the same number in both";
 		case PLAN_NO_HINTS:
 			return "it has diverged from the holder, and neither data checksums nor wal_log_hints were on, without which pg_rewind cannot work";
 		case PLAN_BACKUP_AHEAD:

@@ -10,6 +10,7 @@
 
 #include <time.h>
 
+#include "compare.h"
 #include "follow.h"
 #include "holder.h"
 #include "lost.h"
@@ -98,7 +99,7 @@ look_for_holder(const Node *node, const Local *local, const Work *work,
 	{
 		case PLAN_HOLDER_TOO_FEW:
 			obstacle->code = REJOIN_STORE;
-			obstacle->message = view.majority == 0 ? "the store does not answer" :
+			obstacle->message = view.majority == 0 ? "too few members of the store answer" :
 				psprintf("too few members of the store answer (%d, needed %d)", view.counted, view.majority);
 			return false;
 		case PLAN_HOLDER_NO_LEASE:
@@ -171,8 +172,8 @@ find_holder(const Node *node, const Local *local, const Work *work,
 
 /* Up to where do its pages carry changes? */
 static void
-find_data_end(const Node *node, const Local *local, const PlanFork *fork,
-			  const Lost *lost, PlanLocal *plan)
+find_data_end(const Node *node, const Local *local, const Lost *lost,
+			  PlanLocal *plan)
 {
 	const ControlFileData *control = local->control;
 	XLogRecPtr	checkpoint = node_checkpoint_end(node, local);
@@ -198,11 +199,30 @@ find_data_end(const Node *node, const Local *local, const PlanFork *fork,
 	}
 }
 
+/*
+ * Two timelines may have the same number.  The last one that both histories
+ * name has to be the same also in what stands on it.
+ */
+static bool
+is_the_same_log(const Node *node, const Local *local, const PlanLocal *plan,
+				const PlanFork *fork, const Holder *holder)
+{
+	XLogRecPtr	end = Min(plan->data_end, fork->lsn);
+	XLogRecPtr	begin = 0;
+
+	for (int i = 0; i < local->history.n; i++)
+		if (local->history.timeline[i].id == fork->id)
+			begin = local->history.timeline[i].begin;
+	return !plan->data_end_known ||
+		compare_log(node, local, holder, fork->id, begin, end);
+}
+
 static PlanKind
 decide(const Node *node, const Local *local, const Work *work,
 	   const Holder *holder, PlanFork *fork, Lost *lost, PlanReason *reason)
 {
 	PlanLocal	plan = {0};
+	PlanKind	kind;
 
 	memset(lost, 0, sizeof(*lost));
 	memset(fork, 0, sizeof(*fork));
@@ -216,12 +236,19 @@ decide(const Node *node, const Local *local, const Work *work,
 		local->control->wal_log_hints;
 	if (work->phase == WORK_REWINDING)
 		plan.half_rewound = work->timeline;
-	else if (fork->found && fork->lsn != PLAN_END_OPEN)
+	else if (fork->found)
 	{
-		lost_read(node, local, fork, lost);
-		find_data_end(node, local, fork, lost, &plan);
+		if (fork->lsn != PLAN_END_OPEN)
+			lost_read(node, local, fork, lost);
+		find_data_end(node, local, lost, &plan);
 	}
-	return plan_decide(&plan, fork, holder->timeline, reason);
+	kind = plan_decide(&plan, fork, holder->timeline, reason);
+	if (kind == PLAN_FOLLOW && !is_the_same_log(node, local, &plan, fork, holder))
+	{
+		*reason = PLAN_COLLISION;
+		kind = PLAN_BACKUP;
+	}
+	return kind;
 }
 
 /* ------------------------------------------------------------------------
