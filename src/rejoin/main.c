@@ -189,5 +189,9 @@ main(int argc, char **argv)
 		refuse(REJOIN_CONFIG, "cannot be run as root",
 			   "What it writes has to belong to the user of the server.",
 			   "Run it as that user: runuser -u postgres -- leasehold-rejoin ...");
-	return options.restart ? restart(argc, argv) : rejoin();
+	if (options.restart)
+		return restart(argc, argv);
+	/* we read what the server's programs say */
+	setenv("LC_ALL", "C", 1);
+	return rejoin();
 }

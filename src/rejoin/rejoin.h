@@ -122,9 +122,12 @@ typedef void (*LineHandler) (char *line, void *arg);
  * run_program
  *		Run a program, argv[0] being its path, and wait for its end.  Each line
  *		of its output goes to "line" (NULL: to our own output), what it says to
- *		standard error to "errors" (NULL: to our own).  Returns the exit status,
- *		127 if it could not be started, 128 if a signal ended it.
+ *		standard error to "errors" (NULL: to our own; RUN_MERGE: to "line", too).
+ *		Returns the exit status, 127 if it could not be started, 128 if a signal
+ *		ended it.
  */
+#define RUN_MERGE	((PQExpBuffer) &run_program)
+
 extern int	run_program(char *const argv[], LineHandler line, void *arg,
 						PQExpBuffer errors);
 

@@ -72,14 +72,33 @@ reachable_configuration(const Node *node)
 	return NULL;
 }
 
+/*
+ * Told of its progress, pg_rewind says this before it changes the first file;
+ * what fails earlier has changed nothing.
+ */
+static void
+take_rewind_line(char *line, void *arg)
+{
+	bool	   *begun = arg;
+
+	if (strncmp(line, "pg_rewind: need to copy ", 24) == 0)
+		*begun = true;
+	/* every second, with the end of the line only at the end */
+	if (strstr(line, " kB (") == NULL)
+		say("%s", line);
+}
+
 static bool
-run_rewind(const Node *node, const Holder *holder)
+run_rewind(const Node *node, const Holder *holder, bool *begun)
 {
 	char	   *config = reachable_configuration(node);
 	char	   *argv[12];
 	int			n = 0;
 
+	*begun = false;
+
 	argv[n++] = program(node, "pg_rewind");
+	argv[n++] = "--progress";
 	argv[n++] = psprintf("--target-pgdata=%s", node->datadir);
 	argv[n++] = psprintf("--source-server=%s", holder_source(holder, true));
 	if (node->restore_command[0] != '\0')
@@ -88,7 +107,7 @@ run_rewind(const Node *node, const Holder *holder)
 		argv[n++] = psprintf("--config-file=%s", config);
 	argv[n] = NULL;
 	work_remove_links(node);
-	return run_program(argv, NULL, NULL, NULL) == 0;
+	return run_program(argv, take_rewind_line, begun, RUN_MERGE) == 0;
 }
 
 void
@@ -102,21 +121,26 @@ restore_finish(Work *work, const Node *node)
 bool
 restore_rewind(Work *work, const Node *node, const Holder *holder)
 {
-	bool		good;
+	bool		again = work->phase == WORK_REWINDING;
+	bool		begun;
 
 	work->timeline = holder->timeline;
-	if (work->phase != WORK_REWINDING)
+	if (!again)
 	{
 		work_save_own(work, node);
 		work_note(work, WORK_REWINDING);
 	}
-	good = run_rewind(node, holder);
-	if (good)
+	work_save_log(work, node);
+	if (run_rewind(node, holder, &begun))
+	{
 		restore_finish(work, node);
-	else
-		/* whatever it has come to: the configuration stays this node's */
-		work_restore_own(work, node, node->datadir);
-	return good;
+		return true;
+	}
+	/* whatever it has come to: the configuration stays this node's */
+	work_restore_own(work, node, node->datadir);
+	if (!begun && !again)
+		work_close(work);
+	return false;
 }
 
 /* ------------------------------------------------------------------------
@@ -223,6 +247,7 @@ restore_backup(Work *work, const Node *node, const Holder *holder)
 		refuse(REJOIN_FAILED, "pg_basebackup failed", NULL,
 			   "Its own messages stand above.");
 	}
+	work_save_log(work, node);
 	work_restore_own(work, node, work->fresh);
 	follow_set(node, holder, work->fresh);
 	work_note(work, WORK_SWAPPING);

@@ -115,10 +115,13 @@ run_program(char *const argv[], LineHandler line, void *arg, PQExpBuffer errors)
 {
 	int			out[2] = {-1, -1};
 	int			err[2] = {-1, -1};
+	bool		merge = errors == RUN_MERGE;
 	pid_t		self = getpid();
 	pid_t		child;
 	int			status = 0;
 
+	if (merge)
+		errors = NULL;
 	if ((line != NULL && pipe(out) != 0) || (errors != NULL && pipe(err) != 0))
 		refuse(REJOIN_INTERNAL, psprintf("could not create pipe: %m"), NULL, NULL);
 	fflush(NULL);
@@ -135,7 +138,7 @@ run_program(char *const argv[], LineHandler line, void *arg, PQExpBuffer errors)
 			if (err[i] >= 0)
 				fcntl(err[i], F_SETFD, FD_CLOEXEC);
 		}
-		become(argv, self, out[1], err[1]);
+		become(argv, self, out[1], merge ? out[1] : err[1]);
 	}
 	if (out[1] >= 0)
 		close(out[1]);

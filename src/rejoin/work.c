@@ -198,10 +198,7 @@ save_entry(const char *name, void *arg)
 	pg_free(from);
 }
 
-/*
- * Copied, since the server's programs need them where they are; the log, which
- * may be large, is moved when that is possible, or else left to its fate.
- */
+/* Copied, since the server's programs need them where they are. */
 void
 work_save_own(Work *work, const Node *node)
 {
@@ -214,11 +211,17 @@ work_save_own(Work *work, const Node *node)
 	copy_tree(in_data(node, "global/pg_control"), in_work(work, "pg_control"));
 	remove_tree(in_work(work, "log_name"));
 	if (own.log != NULL)
-	{
 		write_whole_file(in_work(work, "log_name"), own.log, strlen(own.log));
-		if (!file_exists(in_work(work, "log")))
-			(void) rename(in_data(node, own.log), in_work(work, "log"));
-	}
+}
+
+/* It may be large, so it is moved; between file systems it stays. */
+void
+work_save_log(const Work *work, const Node *node)
+{
+	char	   *log = read_whole_file(in_work(work, "log_name"), NULL);
+
+	if (log != NULL && !file_exists(in_work(work, "log")))
+		(void) rename(in_data(node, log), in_work(work, "log"));
 }
 
 static void

@@ -48,12 +48,13 @@ extern WorkProgress work_progress(const Work *work, const Node *node);
 /*
  * work_save_own, work_restore_own
  *		The node's own files in the data directory: its configuration, what it
- *		includes, certificates, leasehold.state, its log.  Restoring also takes
+ *		includes, certificates, leasehold.state; its log apart.  Restoring also takes
  *		away what came from elsewhere, and may be repeated.  pg_rewind does not
  *		get on with symbolic links among them: work_remove_links() takes them
  *		away until then.
  */
 extern void work_save_own(Work *work, const Node *node);
+extern void work_save_log(const Work *work, const Node *node);
 extern void work_remove_links(const Node *node);
 extern void work_restore_own(const Work *work, const Node *node,
 							 const char *datadir);
