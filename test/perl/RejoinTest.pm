@@ -12,15 +12,13 @@ use warnings;
 
 use Exporter qw(import);
 use Digest::SHA;
+use FindBin;
 use File::Find qw(find);
 use IPC::Run ();
 use LeaseholdTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-
-$ENV{PGDATABASE} = 'postgres';
-delete $ENV{PGDATA};
 
 our @EXPORT = qw(start_store store in_store held_by timeline new_pair govern
   promote write_alone $alone rejoin digest_of place dirname_of make_own own_files
@@ -104,6 +102,14 @@ sub timeline
 
 my $pairs = 0;
 
+# The role for peers, with the rights that the documentation gives it.
+sub documented_role
+{
+	my $page = slurp_file("$FindBin::RealBin/../../docs/rejoin.md");
+	my ($sql) = $page =~ /^```\n(CREATE ROLE leasehold_peer .*?)^```/ms or die 'docs/rejoin.md has no role';
+	return $sql;
+}
+
 # Options: hints => 0, checksums => 1, standbys => 2, conf => TEXT
 sub new_pair
 {
@@ -121,7 +127,7 @@ sub new_pair
 wal_log_hints = $hints
 autovacuum = off
 wal_keep_size = 256MB
-leasehold.peer_options = 'user=rejoiner'
+leasehold.peer_options = 'user=leasehold_peer'
 # who writes is decided by this test
 leasehold.fence = off
 CONF
@@ -130,14 +136,8 @@ CONF
 	$a->safe_psql('postgres', <<SQL);
 	CREATE TABLE t (who text, i int);
 	INSERT INTO t SELECT 'before', i FROM generate_series(1, 1000) i;
-	-- what docs/rejoin.md says that the role needs
-	CREATE ROLE rejoiner LOGIN REPLICATION;
-	GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text, boolean, boolean) TO rejoiner;
-	GRANT EXECUTE ON FUNCTION pg_catalog.pg_stat_file(text, boolean) TO rejoiner;
-	GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_binary_file(text) TO rejoiner;
-	GRANT EXECUTE ON FUNCTION pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) TO rejoiner;
-	GRANT pg_checkpoint TO rejoiner;
 SQL
+	$a->safe_psql('postgres', documented_role());
 	$a->backup('copy');
 	foreach my $which ('b', $options{standbys} ? 'c' : ())
 	{
