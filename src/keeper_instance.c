@@ -72,18 +72,33 @@ max_lag(void)
 		(uint64) setting_max_lag * 1024;
 }
 
+/* By what instances are judged: the best row, and who wrote last (R12). */
+static const LeaseRow *
+row_to_judge_by(const Keeper *keeper)
+{
+	const LeaseRow *best = lease_best_row(&keeper->lease);
+	LeaseRow   *row;
+
+	if (best == NULL)
+		return NULL;
+	row = palloc(sizeof(LeaseRow));
+	*row = *best;
+	row->wrote = lease_wrote(&keeper->lease, clock_now());
+	return row;
+}
+
 /* R12: may this instance take the lease, as it is now? */
 bool
 keeper_is_candidate(Keeper *keeper)
 {
-	const LeaseRow *best = lease_best_row(&keeper->lease);
+	const LeaseRow *row = row_to_judge_by(keeper);
 
 	keeper->candidacy = CANDIDACY_FIT;
 	if (!keeper->lease.pinned)
 		return !RecoveryInProgress();
-	if (best == NULL)
+	if (row == NULL)
 		return false;
-	keeper->candidacy = candidacy_judge(&keeper->instance, best,
+	keeper->candidacy = candidacy_judge(&keeper->instance, row,
 										keeper->self.name, setting_promote, max_lag(),
 										keeper->acquire_until != 0 &&
 										keeper->acquire_forced);
@@ -94,7 +109,7 @@ keeper_is_candidate(Keeper *keeper)
 const char *
 keeper_why_no_candidate(const Keeper *keeper)
 {
-	const LeaseRow *best = lease_best_row(&keeper->lease);
+	const LeaseRow *row = row_to_judge_by(keeper);
 
 	switch (keeper->candidacy)
 	{
@@ -106,12 +121,12 @@ keeper_why_no_candidate(const Keeper *keeper)
 			return "The instance is still recovering.";
 		case CANDIDACY_OTHER_SYSTEM:
 			return psprintf("The lease is for the database system %s, and this is %s.",
-							best ? best->sysid : "", keeper->instance.sysid);
+							row ? row->sysid : "", keeper->instance.sysid);
 		case CANDIDACY_NEVER_HELD:
 			return "Nobody has held it yet, and the first holder is the primary.";
 		case CANDIDACY_DIVERGED:
 			return psprintf("The last holder wrote on timeline %d, which is not in the history of this instance (now on %u); leasehold-rejoin brings it back.",
-							best ? best->wrote.timeline : 0,
+							row ? row->wrote.timeline : 0,
 							timeline_present(&keeper->instance.history));
 		case CANDIDACY_PROMOTED:
 			return psprintf("This instance was promoted to timeline %u outside the lease; leasehold.acquire(force => true) takes it nevertheless.",
@@ -119,13 +134,13 @@ keeper_why_no_candidate(const Keeper *keeper)
 		case CANDIDACY_NO_PROMOTION:
 			return "This is a standby, and leasehold.promote is off.";
 		case CANDIDACY_NOT_SYNCHRONOUS:
-			return best == NULL || best->wrote.sync_set[1] == '\0' ?
+			return row == NULL || row->wrote.sync_set[1] == '\0' ?
 				"The last holder acknowledged writes that no standby is known to have (leasehold.zero_loss)." :
 				psprintf("Only node \"%s\" is known to have every acknowledged write (leasehold.zero_loss).",
-						 best->wrote.sync_set + 1);
+						 row->wrote.sync_set + 1);
 		case CANDIDACY_LAGS:
 			return psprintf("This standby is " UINT64_FORMAT " bytes behind the last holder, more than leasehold.max_lag.",
-							best ? candidacy_lag(&keeper->instance, best) : 0);
+							row ? candidacy_lag(&keeper->instance, row) : 0);
 	}
 	return "";
 }
@@ -285,21 +300,22 @@ keeper_misses_leader(const Keeper *keeper)
 }
 
 static void
-judge_superseded(Keeper *keeper, const LeaseRow *best)
+judge_superseded(Keeper *keeper)
 {
 	InstanceOrders *orders = &keeper->orders;
-	bool		superseded = best != NULL &&
+	const LeaseRow *row = row_to_judge_by(keeper);
+	bool		superseded = row != NULL &&
 		keeper->lease.phase == LEASE_FOLLOWER && keeper->lease.pinned &&
-		candidacy_is_superseded(&keeper->instance, best, keeper->self.name);
+		candidacy_is_superseded(&keeper->instance, row, keeper->self.name);
 
 	if (superseded && !orders->superseded)
 		ereport(LOG,
 				(errmsg("leasehold: this primary is superseded: node \"%s\" took the lease",
-						best->holder),
+						row->holder),
 				 errdetail("The epoch is " INT64_FORMAT ", the timeline %d. Standbys are turned away.",
-						   best->epoch, best->wrote.timeline)));
+						   row->epoch, row->wrote.timeline)));
 	orders->superseded = superseded;
-	orders->superseded_by = superseded ? best->epoch : 0;
+	orders->superseded_by = superseded ? row->epoch : 0;
 	pg_atomic_write_u32(&leasehold_shared->superseded, superseded);
 }
 
@@ -312,7 +328,7 @@ keeper_order_instance(Keeper *keeper, ClockTime now)
 	keeper->orders.writes = lease_deadline(&keeper->lease) != 0;
 	follow_promotion(keeper, now);
 	choose_leader(keeper, best);
-	judge_superseded(keeper, best);
+	judge_superseded(keeper);
 	if (memcmp(&keeper->orders_told, &keeper->orders, sizeof(keeper->orders)) == 0)
 		return;
 	keeper->orders_told = keeper->orders;

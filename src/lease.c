@@ -463,7 +463,7 @@ tick_follower(LeaseState *lease, ClockTime now)
 	if (reason != LEASE_REASON_NONE)
 		return;
 	lease->epoch = ++lease->highest_epoch;
-	lease->found = best->wrote;
+	lease->found = lease_wrote(lease, now);
 	lease->carry = 0;
 	lease->free_since = 0;
 	enter(lease, LEASE_ACQUIRING, now);

@@ -302,6 +302,13 @@ extern int	lease_members_seen(const LeaseState *lease);
 /* The row of the highest (epoch, version) seen; NULL if none was seen. */
 extern const LeaseRow *lease_best_row(const LeaseState *lease);
 
+/*
+ * R12: where somebody wrote last, of all who may have.  The best row need not
+ * know: a holder may win a member after it has begun to write.  And what only a
+ * minority was told has never been used.
+ */
+extern LeaseWrote lease_wrote(const LeaseState *lease, ClockTime now);
+
 /* Derived durations, in nanoseconds, for a ttl in ms. */
 extern ClockTime lease_margin(const LeaseState *lease, int32_t ttl_ms);
 extern ClockTime lease_observation(const LeaseState *lease, int32_t ttl_ms);

@@ -320,6 +320,46 @@ lease_best_row(const LeaseState *lease)
 	return best;
 }
 
+/*
+ * How many members may have been told that this epoch, or a later one, is used?
+ * Surely not only those that could be won now and do not say so: if that is a
+ * majority, whoever held it until now does not any more.
+ */
+static int
+count_may_know(const LeaseState *lease, int64_t epoch, ClockTime now)
+{
+	int			n = lease->list_size;
+
+	for (int i = 0; i < lease->nmembers; i++)
+	{
+		const LeaseMember *member = &lease->member[i];
+
+		n -= member->reachable && rule_takeable(lease, member, now) &&
+			member->row.wrote.epoch < epoch;
+	}
+	return n;
+}
+
+LeaseWrote
+lease_wrote(const LeaseState *lease, ClockTime now)
+{
+	LeaseWrote	last = {0};
+
+	for (int i = 0; i < lease->nmembers; i++)
+	{
+		const LeaseMember *member = &lease->member[i];
+		const LeaseWrote *wrote = &member->row.wrote;
+
+		if (!rule_counts(member) || !member->seen || !member->row.present ||
+			count_may_know(lease, wrote->epoch, now) < lease_majority(lease))
+			continue;
+		if (wrote->epoch > last.epoch ||
+			(wrote->epoch == last.epoch && wrote->lsn > last.lsn))
+			last = *wrote;
+	}
+	return last;
+}
+
 const LeaseRow *
 lease_request(const LeaseState *lease)
 {
