@@ -103,7 +103,9 @@ Returns a LeaseholdTest::Writer.
 Runs test/tools/judge over the logs and returns a hash of its findings: late,
 late_sent, conflicts, missing, gap_ms, acks, "acks.a", takeovers (an array of
 [from, to, gap_ms, at_ns]), ok (1 or 0), text.  Checks the rows of each node that
-answers, too, unless rows => 0.  Options: slack, expect, from, to, history.
+answers, too, unless rows => 0; with on => $node the rows of that one, for all
+that anybody acknowledged: of a primary and its standbys, it has to have what the
+others had.  Options: slack, expect, from, to, history.
 
 =back
 
@@ -141,6 +143,11 @@ $node->wait_gone waits for them.
 =item $node->start_again(%options)
 
 Starts it after kill_all or kill_postmaster.
+
+=item $node->rewind($from), $node->rejoin($from)
+
+A stopped or killed ex-primary becomes a standby again: pg_rewind by hand, the
+node's own files kept.  The second one also starts it, and waits until it streams.
 
 =item $node->alive
 
@@ -610,7 +617,11 @@ sub judge
 	my %options = @arguments;
 	my @rows;
 
-	if ($options{rows} // 1)
+	if (my $node = delete $options{on})
+	{
+		@rows = ('--rows=' . $node->rows_file);
+	}
+	elsif ($options{rows} // 1)
 	{
 		@rows = map { '--rows=' . $_->{leasehold_name} . '=' . $_->rows_file }
 		  grep { $_->alive } $self->nodes;
@@ -746,15 +757,18 @@ sub standby
 	return $node;
 }
 
-# Until this standby streams from that node.
+# Until this standby streams from that node, and has all that is there by now.
+# (One that cannot follow says that it streams, too, and breaks off.)
 sub wait_streaming
 {
 	my ($self, $from) = @_;
+	my $lsn = $from->ask('SELECT pg_current_wal_flush_lsn()');
+
 	LeaseholdTest::wait_until(
 		$self->name . ' streams from ' . $from->name,
 		sub {
 			my ($state, $answer) = $from->try(
-				'SELECT count(*) FROM pg_stat_replication WHERE state = \'streaming\' AND application_name = '
+				"SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn >= '$lsn' AND application_name = "
 				  . quote($self->{leasehold_name}));
 			$state eq '' && $answer eq '1';
 		});
@@ -962,13 +976,14 @@ sub kill_all
 	my $postmaster = $self->postmaster_pid;
 	my %killed;
 
+	# it is not to see the postmaster die before itself
+	kill 'STOP', $self->pids(qr/leasehold keeper/);
 	LeaseholdTest::wait_until(
 		$self->name . ' is killed',
 		sub {
 			my @pids = $self->pids;
 			@killed{@pids} = ();
-			# in one call, or the keeper would outlive the postmaster for long
-			# enough to release the lease; the postmaster starts no more children
+			# in one call; the postmaster starts no more children
 			my $first = $self->postmaster_pid;
 			kill 'KILL', ($first // ()), grep { !$first || $_ != $first } @pids if @pids;
 			return !@pids && (!$postmaster || LeaseholdTest::process_gone($postmaster));
@@ -1010,6 +1025,49 @@ sub start_again
 	$self->wait_gone;
 	@LeaseholdTest::killed = grep { $_ != $self } @LeaseholdTest::killed;
 	return $self->start(%options);
+}
+
+# What pg_rewind would overwrite with the other node's.
+my @own_files = qw(postgresql.conf postgresql.auto.conf pg_hba.conf leasehold.state);
+
+sub rewind
+{
+	my ($self, $from) = @_;
+	my $home = $self->data_dir;
+	my %own;
+
+	$self->wait_gone;
+	foreach my $file (grep { -f "$home/$_" } @own_files)
+	{
+		$own{$file} = PostgreSQL::Test::Utils::slurp_file("$home/$file");
+	}
+	# or it would not tell its new timeline yet
+	$from->safe_psql('postgres', 'CHECKPOINT');
+	PostgreSQL::Test::Utils::system_or_bail('pg_rewind', '--target-pgdata', $home,
+		'--source-server', $from->connstr('postgres'));
+	foreach my $file (keys %own)
+	{
+		open my $fh, '>', "$home/$file" or croak "$home/$file: $!";
+		print $fh $own{$file};
+		close $fh;
+	}
+	# where it gets the WAL that makes it consistent; before that it cannot be
+	# told anything
+	$self->append_conf('postgresql.auto.conf', 'primary_conninfo = '
+		  . quote($from->connstr . " application_name=$self->{leasehold_name}"));
+	$self->set_standby_mode;
+	@LeaseholdTest::killed = grep { $_ != $self } @LeaseholdTest::killed;
+	return;
+}
+
+sub rejoin
+{
+	my ($self, $from) = @_;
+
+	$self->rewind($from);
+	$self->start;
+	$self->wait_streaming($from);
+	return;
 }
 
 # What a killed server leaves: processes that outlive it, and the small System V
