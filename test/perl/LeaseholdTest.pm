@@ -459,6 +459,7 @@ sub make_physical
 		store => $self->{store},
 		lease => $self->{lease},
 		conf  => $options{conf});
+	my $own = ($options{proxy} // '') eq 'nodes';
 	my $primary = LeaseholdTest::Node->node(
 		$prefix . $first,
 		node_name => $first,
@@ -466,6 +467,7 @@ sub make_physical
 		%common);
 
 	push @{ $self->{nodes} }, $primary;
+	$self->give_proxies($primary) if $own;
 	$primary->append_conf('postgresql.conf',
 		"wal_log_hints = on\nmax_worker_processes = 16\n");
 	$primary->start;
@@ -474,8 +476,23 @@ sub make_physical
 		"SELECT leasehold.create_lease('$self->{lease}', ttl => '$self->{ttl}', kind => 'physical')");
 	$primary->make_table if $options{table} // 1;
 	$self->govern($primary);
-	$self->add_standby($_) foreach @others;
+	$self->add_standby($_, proxy => $own) foreach @others;
 	return $self;
+}
+
+# Ways to the members for this node alone.
+sub give_proxies
+{
+	my ($self, $node) = @_;
+	my @own = map {
+		LeaseholdTest::Proxy->start($_, seed => 1 + @{ $self->{proxies} // [] })
+	} $self->members;
+
+	$node->{leasehold_proxies} = \@own;
+	push @{ $self->{proxies} }, @own;
+	$node->append_conf('postgresql.conf',
+		'leasehold.store = ' . LeaseholdTest::Node::quote(store_string(@own)));
+	return;
 }
 
 sub add_standby
@@ -487,6 +504,7 @@ sub add_standby
 		node_name => $name, conf => $options{conf});
 
 	$standby->{leasehold_lease} = $self->{lease};
+	$self->give_proxies($standby) if $options{proxy};
 	push @{ $self->{nodes} }, $standby;
 	$standby->start;
 	$standby->wait_streaming($from) unless $options{alone};

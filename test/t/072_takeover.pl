@@ -98,6 +98,9 @@ foreach my $round (1 .. 3)
 	my $name = $old->{leasehold_name};
 	my $writer = $group->start_writer('multi', connections => 2, epoch => 1);
 
+	# pg_rewind needs WAL from the last checkpoint before the fork, and nobody
+	# keeps it
+	$old->safe_psql('postgres', 'CHECKPOINT');
 	$writer->wait_acks(200);
 	$old->kill_all;
 	my $fault = clock_now();

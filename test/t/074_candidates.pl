@@ -15,8 +15,9 @@ my $group = LeaseholdTest->new(
 	kind  => 'physical',
 	nodes => [ 'a', 'b', 'c', 'd' ],
 	ttl   => $ttl * 1000 . 'ms',
-	# so that a standby whose receiver is stopped is not given up
-	conf => 'wal_sender_timeout = 0');
+	# so that a standby whose receiver is stopped is not given up; and pg_rewind
+	# needs WAL from before the fork
+	conf => "wal_sender_timeout = 0\nwal_keep_size = 128MB");
 my ($a, $b, $c, $d) = $group->nodes;
 
 sub walreceiver
