@@ -134,10 +134,10 @@ keeper_why_no_candidate(const Keeper *keeper)
 		case CANDIDACY_NO_PROMOTION:
 			return "This is a standby, and leasehold.promote is off.";
 		case CANDIDACY_NOT_SYNCHRONOUS:
-			return row == NULL || row->wrote.sync_set[1] == '\0' ?
+			return row == NULL || syncset_node(row->wrote.sync_set)[0] == '\0' ?
 				"The last holder acknowledged writes that no standby is known to have (leasehold.zero_loss)." :
 				psprintf("Only node \"%s\" is known to have every acknowledged write (leasehold.zero_loss).",
-						 row->wrote.sync_set + 1);
+						 syncset_node(row->wrote.sync_set));
 		case CANDIDACY_LAGS:
 			return psprintf("This standby is " UINT64_FORMAT " bytes behind the last holder, more than leasehold.max_lag.",
 							row ? candidacy_lag(&keeper->instance, row) : 0);

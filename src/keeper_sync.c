@@ -24,6 +24,7 @@
 
 /* What this project writes begins like this; else the setting is a user's. */
 #define NAMES_FORMAT	"FIRST 1 (\"%s\")"
+#define SERIAL_LEAP		1000
 #define NAMES_BEGIN		"FIRST 1 (\""
 
 /* ------------------------------------------------------------------------
@@ -140,18 +141,49 @@ order_names(Keeper *keeper)
 static void
 log_change(const SyncSet *old, const SyncSet *new)
 {
-	if (strcmp(old->set, new->set) == 0 || new->set[0] == '\0')
+	const char *node = syncset_node(new->set);
+
+	if (strcmp(old->set, new->set) == 0 || node == NULL)
 		return;
-	if (new->set[1] != '\0')
+	if (node[0] != '\0')
 		ereport(LOG,
 				(errmsg("leasehold: node \"%s\" has every acknowledged write and may take over",
-						new->set + 1)));
-	else if (old->set[0] != '\0')
+						node)));
+	else if (syncset_node(old->set) != NULL)
 		ereport(LOG,
 				(errmsg("leasehold: no standby is known to have every acknowledged write"),
 				 setting_zero_loss == SYNC_STRICT ?
 				 errdetail("Writes wait until one has.") :
 				 errdetail("Writes go on alone, and no other node takes over meanwhile.")));
+}
+
+/*
+ * What the first renewal under an epoch is to say.  A keeper that was started
+ * anew goes on with its predecessor's epoch: its numbers have to be above those
+ * in the rows, of which a minority may bear a later one than is seen.
+ */
+static bool
+begin_sync(Keeper *keeper, ClockTime now)
+{
+	LeaseState *lease = &keeper->lease;
+	int32		serial = 0;
+
+	if (lease->phase == LEASE_HOLDER && lease->told_epoch == lease->epoch)
+	{
+		LeaseWrote	wrote = lease_wrote(lease, now);
+
+		lease->set_unknown = !rule_majority_seen(lease);
+		if (lease->set_unknown)
+			return false;
+		if (wrote.epoch == lease->epoch)
+			serial = (int32) syncset_serial(wrote.sync_set) + SERIAL_LEAP;
+	}
+	lease->set_unknown = false;
+	syncset_begin(&keeper->sync, lease->pinned ? setting_zero_loss : SYNC_OFF,
+				  serial);
+	memcpy(lease->sync_set, keeper->sync.set, sizeof(lease->sync_set));
+	keeper->sync_epoch = lease->phase == LEASE_HOLDER ? lease->epoch : 0;
+	return true;
 }
 
 void
@@ -167,13 +199,9 @@ keeper_follow_sync(Keeper *keeper, ClockTime now)
 	keeper->orders.manage_names = false;
 	if (lease->phase == LEASE_DRAINING)
 		return;					/* it stays as it is until that is over */
-	if (lease->phase != LEASE_HOLDER || keeper->sync_epoch != lease->epoch)
-	{
-		/* what its first renewal is to say */
-		syncset_begin(&keeper->sync, lease->pinned ? setting_zero_loss : SYNC_OFF);
-		memcpy(lease->sync_set, keeper->sync.set, sizeof(lease->sync_set));
-		keeper->sync_epoch = lease->phase == LEASE_HOLDER ? lease->epoch : 0;
-	}
+	if ((lease->phase != LEASE_HOLDER || keeper->sync_epoch != lease->epoch) &&
+		!begin_sync(keeper, now))
+		return;
 	if (!lease->pinned || lease->phase != LEASE_HOLDER ||
 		!keeper->instance.known)
 		return;
@@ -200,6 +228,8 @@ keeper_follow_sync(Keeper *keeper, ClockTime now)
 void
 keeper_sync_handed(Keeper *keeper)
 {
-	if (setting_zero_loss != SYNC_OFF)
-		syncset_of(keeper->lease.reserve_for, keeper->lease.sync_set);
+	if (setting_zero_loss == SYNC_OFF)
+		return;
+	syncset_hand_to(&keeper->sync, keeper->lease.reserve_for);
+	memcpy(keeper->lease.sync_set, keeper->sync.set, sizeof(keeper->sync.set));
 }

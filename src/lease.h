@@ -31,7 +31,7 @@
 
 #define LEASE_NAME_LEN		64
 #define LEASE_SYSID_LEN		24
-#define LEASE_SYNC_LEN		(LEASE_NAME_LEN + 1)
+#define LEASE_SYNC_LEN		(LEASE_NAME_LEN + 16)
 #define LEASE_MEMBERS_MAX	9
 #define LEASE_TTL_MIN_MS	200
 #define LEASE_TTL_MAX_MS	3600000
@@ -172,6 +172,7 @@ typedef struct LeaseState
 	int32_t		timeline;		/* ... on this timeline ... */
 	uint64_t	lsn;			/* ... and has written and flushed so far */
 	char		sync_set[LEASE_SYNC_LEN];	/* ... which these nodes have, too */
+	bool		set_unknown;	/* that is not known yet: leave the rows alone */
 	/* members */
 	int			list_size;		/* length of the agreed list; majority is of
 								 * this; 0: no list is known yet */

@@ -8,6 +8,8 @@
  */
 #include "lease_rules.h"
 
+#include "syncset.h"
+
 #include <string.h>
 
 /* ------------------------------------------------------------------------
@@ -180,7 +182,8 @@ rule_promise_changed(const LeaseState *lease, const LeaseRow *row)
 {
 	return row->ttl_ms != lease->ttl_ms ||
 		row->frozen != rule_promised_frozen(lease, row) ||
-		(row->pinned && lease->writable && !has_told(lease, row));
+		(row->pinned && lease->writable && !lease->set_unknown &&
+		 !has_told(lease, row));
 }
 
 /*
@@ -349,13 +352,19 @@ lease_wrote(const LeaseState *lease, ClockTime now)
 	{
 		const LeaseMember *member = &lease->member[i];
 		const LeaseWrote *wrote = &member->row.wrote;
+		uint64_t	lsn;
 
 		if (!rule_counts(member) || !member->seen || !member->row.present ||
 			count_may_know(lease, wrote->epoch, now) < lease_majority(lease))
 			continue;
+		lsn = wrote->epoch == last.epoch && last.lsn > wrote->lsn ?
+			last.lsn : wrote->lsn;
+		if (wrote->epoch < last.epoch)
+			continue;
 		if (wrote->epoch > last.epoch ||
-			(wrote->epoch == last.epoch && wrote->lsn > last.lsn))
+			syncset_serial(wrote->sync_set) >= syncset_serial(last.sync_set))
 			last = *wrote;
+		last.lsn = lsn;
 	}
 	return last;
 }

@@ -40,7 +40,7 @@ fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
 	request->frozen = rule_promised_frozen(lease, &member->row);
 	/* R12: who has not written yet says what the row says */
 	request->wrote = member->row.wrote;
-	if (lease->writable)
+	if (lease->writable && !lease->set_unknown)
 	{
 		request->wrote.timeline = lease->timeline;
 		request->wrote.epoch = lease->epoch;

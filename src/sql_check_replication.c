@@ -149,14 +149,14 @@ check_streaming(Check *check)
 static void
 check_zero_loss(Check *check)
 {
-	const char *set = check->status->sync_set;
+	const char *node = syncset_node(check->status->sync_set);
 	bool		held = check->status->state == NODE_HOLDER;
-	bool		ok = set[0] != '\0' && set[1] != '\0';
+	bool		ok = node != NULL && node[0] != '\0';
 
 	if (setting_zero_loss == SYNC_OFF || !held)
 		return;
 	check_put(check, "zero_loss", ok,
-			  ok ? psprintf("Node \"%s\" has every acknowledged write.", set + 1) :
+			  ok ? psprintf("Node \"%s\" has every acknowledged write.", node) :
 			  setting_zero_loss == SYNC_STRICT ?
 			  "No standby has every acknowledged write: writes wait." :
 			  "No standby has every acknowledged write: writes go on alone, and nobody takes over.",

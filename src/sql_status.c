@@ -16,6 +16,7 @@
 
 #include "settings.h"
 #include "sql.h"
+#include "syncset.h"
 
 PG_FUNCTION_INFO_V1(leasehold_holds);
 PG_FUNCTION_INFO_V1(leasehold_epoch);
@@ -163,9 +164,9 @@ add_expiry(Row *row, ClockTime now)
 static const char *
 zero_loss_text(const char *sync_set)
 {
-	if (sync_set[0] == '\0')
-		return "off";
-	return sync_set[1] == '\0' ? "alone" : sync_set + 1;
+	const char *node = syncset_node(sync_set);
+
+	return node == NULL ? "off" : node[0] == '\0' ? "alone" : node;
 }
 
 /*

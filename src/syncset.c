@@ -7,24 +7,47 @@
 #include "syncset.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-void
-syncset_of(const char *node, char *set)
+int64_t
+syncset_serial(const char *set)
 {
-	snprintf(set, LEASE_SYNC_LEN, "=%s", node);
+	return strtoll(set, NULL, 10);
+}
+
+const char *
+syncset_node(const char *set)
+{
+	const char *at = strchr(set, '=');
+
+	return at != NULL ? at + 1 : NULL;
 }
 
 bool
 syncset_allows(const char *set, const char *node)
 {
-	return set[0] == '\0' || (set[0] == '=' && strcmp(set + 1, node) == 0);
+	const char *other = syncset_node(set);
+
+	return other == NULL || (other[0] != '\0' && strcmp(other, node) == 0);
 }
 
+/* The row is to name this one ("": nobody; NULL: nothing is promised). */
 static void
-promise(SyncSet *sync, const char *set)
+promise(SyncSet *sync, const char *node)
 {
-	snprintf(sync->set, sizeof(sync->set), "%s", set);
+	const char *now = syncset_node(sync->set);
+
+	if (node == now || (node != NULL && now != NULL && strcmp(node, now) == 0))
+		return;
+	snprintf(sync->set, sizeof(sync->set), "%d%s%s", ++sync->serial,
+			 node != NULL ? "=" : "", node != NULL ? node : "");
+}
+
+void
+syncset_hand_to(SyncSet *sync, const char *node)
+{
+	promise(sync, node);
 }
 
 static void
@@ -36,10 +59,13 @@ wait_for(SyncSet *sync, const char *name)
 }
 
 void
-syncset_begin(SyncSet *sync, SyncMode mode)
+syncset_begin(SyncSet *sync, SyncMode mode, int32_t serial)
 {
 	memset(sync, 0, sizeof(*sync));
-	promise(sync, mode == SYNC_OFF ? SYNCSET_NOBODY_PROMISES : SYNCSET_ALONE);
+	sync->serial = serial;
+	if (serial > 0)
+		snprintf(sync->set, sizeof(sync->set), "%d", serial);
+	promise(sync, mode == SYNC_OFF ? NULL : "");
 	if (mode == SYNC_STRICT)
 		wait_for(sync, SYNCSET_NOT_YET);
 }
@@ -96,9 +122,9 @@ change(SyncSet *sync, const SyncView *view)
 	if (next == NULL && (view->mode == SYNC_STRICT || sync->wait_for[0] == '\0'))
 		return;
 	/* first the set, at a majority, then the server */
-	if (strcmp(sync->set, SYNCSET_ALONE) != 0)
+	if (syncset_node(sync->set)[0] != '\0')
 	{
-		promise(sync, SYNCSET_ALONE);
+		promise(sync, "");
 		return;
 	}
 	if (!view->told)
@@ -116,7 +142,7 @@ grow(SyncSet *sync, const SyncView *view, const SyncPeer *peer)
 	{
 		/* somebody has changed the setting under us */
 		if (sync->in_force)
-			promise(sync, SYNCSET_ALONE);
+			promise(sync, "");
 		sync->in_force = false;
 		return;
 	}
@@ -126,7 +152,7 @@ grow(SyncSet *sync, const SyncView *view, const SyncPeer *peer)
 		sync->barrier = view->written;
 	}
 	if (peer->flushed >= sync->barrier)
-		syncset_of(peer->name, sync->set);
+		promise(sync, peer->name);
 }
 
 void
@@ -137,12 +163,12 @@ syncset_step(SyncSet *sync, const SyncView *view, ClockTime patience,
 
 	if (view->mode == SYNC_OFF)
 	{
-		promise(sync, SYNCSET_NOBODY_PROMISES);
+		promise(sync, NULL);
 		wait_for(sync, "");
 		return;
 	}
-	if (sync->set[0] == '\0')
-		promise(sync, SYNCSET_ALONE);
+	if (syncset_node(sync->set) == NULL)
+		promise(sync, "");
 	peer = sync->wait_for[0] != '\0' ? find(view, sync->wait_for) : NULL;
 	if (!keeps_up(sync, peer, view->written, patience, now))
 		change(sync, view);

@@ -17,9 +17,15 @@
 
 #include "lease.h"
 
-/* What the row says: nothing is promised; by the holder alone; by one more. */
-#define SYNCSET_NOBODY_PROMISES	""
-#define SYNCSET_ALONE			"="
+/*
+ * What the row says: "" where nothing was ever promised under this epoch, else a
+ * number that rises with every change, and then "=" and the set: "3=" is the
+ * holder alone, "4=b" the holder and b.  "5" without "=" promises nothing.
+ */
+extern int64_t syncset_serial(const char *set);
+
+/* The node beside the holder: "" for none; NULL where nothing is promised. */
+extern const char *syncset_node(const char *set);
 
 /* Waited for where there is no standby and writes have to wait for one. */
 #define SYNCSET_NOT_YET			"leasehold_nobody_yet"
@@ -55,6 +61,7 @@ typedef struct SyncSet
 	/* what is to be */
 	char		wait_for[LEASE_NAME_LEN];	/* the server's setting; "": nobody */
 	char		set[LEASE_SYNC_LEN];	/* the row's */
+	int32_t		serial;
 	/* how far it has come */
 	bool		in_force;		/* everybody waits for the one */
 	uint64_t	barrier;		/* what it has to have by then */
@@ -64,8 +71,11 @@ typedef struct SyncSet
 	uint64_t	given_up_at;	/* ... what it failed to confirm */
 } SyncSet;
 
-/* A holder begins: nothing is promised by anybody but itself. */
-extern void syncset_begin(SyncSet *sync, SyncMode mode);
+/*
+ * A holder begins: nothing is promised by anybody but itself.  "serial" is above
+ * all numbers that were used under its epoch; 0 at the beginning of an epoch.
+ */
+extern void syncset_begin(SyncSet *sync, SyncMode mode, int32_t serial);
 
 /*
  * syncset_step
@@ -79,7 +89,7 @@ extern void syncset_step(SyncSet *sync, const SyncView *view,
 /* May this node take the lease, by the set that the row names? */
 extern bool syncset_allows(const char *set, const char *node);
 
-/* What the row is to say when "node" has everything that was acknowledged. */
-extern void syncset_of(const char *node, char *set);
+/* The holder knows that "node" has all that was acknowledged, and stops. */
+extern void syncset_hand_to(SyncSet *sync, const char *node);
 
 #endif							/* LEASEHOLD_SYNCSET_H */

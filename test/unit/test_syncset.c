@@ -34,7 +34,7 @@ begin(SyncMode mode)
 	view.written = 1000;
 	view.told = true;
 	now = 10 * CLOCK_S;
-	syncset_begin(&sync, mode);
+	syncset_begin(&sync, mode, 0);
 }
 
 static void
@@ -69,7 +69,7 @@ become_synchronous(int i)
 	obey();
 	step();
 	step();
-	assert_string_equal(sync.set + 1, peer[i].name);
+	assert_string_equal(syncset_node(sync.set), peer[i].name);
 }
 
 static void
@@ -78,7 +78,7 @@ nothing_is_promised_when_off(void **state)
 	begin(SYNC_OFF);
 	stream(0, 1000);
 	step();
-	assert_string_equal(sync.set, SYNCSET_NOBODY_PROMISES);
+	assert_null(syncset_node(sync.set));
 	assert_string_equal(sync.wait_for, "");
 }
 
@@ -86,9 +86,9 @@ static void
 the_holder_begins_alone(void **state)
 {
 	begin(SYNC_ON);
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	assert_string_equal(sync.wait_for, "");
 }
 
@@ -110,20 +110,20 @@ the_server_waits_before_the_set_grows(void **state)
 	step();
 	step();
 	assert_string_equal(sync.wait_for, "b");
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 
 	/* the checkpointer runs with it, the walsender does not yet */
 	view.waits = true;
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	/* and the other way round */
 	view.waits = false;
 	peer[0].waited_for = true;
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	view.waits = true;
 	step();
-	assert_string_equal(sync.set, "=b");
+	assert_string_equal(syncset_node(sync.set), "b");
 }
 
 static void
@@ -134,15 +134,15 @@ what_was_written_before_has_to_arrive(void **state)
 	step();
 	obey();
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	/* more is written meanwhile: that waits for the standby already */
 	view.written = 2000;
 	peer[0].flushed = 999;
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	peer[0].flushed = 1000;
 	step();
-	assert_string_equal(sync.set, "=b");
+	assert_string_equal(syncset_node(sync.set), "b");
 }
 
 static void
@@ -153,7 +153,7 @@ the_set_shrinks_before_the_server_stops_waiting(void **state)
 	peer[0].streaming = false;
 	view.told = false;
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	assert_string_equal(sync.wait_for, "b");
 	for (int i = 0; i < 10; i++)
 		step();
@@ -172,11 +172,11 @@ strict_goes_on_waiting(void **state)
 	for (int i = 0; i < 10; i++)
 		step();
 	assert_string_equal(sync.wait_for, "b");
-	assert_string_equal(sync.set, "=b");
+	assert_string_equal(syncset_node(sync.set), "b");
 	/* until another one can take its place */
 	stream(1, 10);
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	step();
 	assert_string_equal(sync.wait_for, "c");
 }
@@ -204,10 +204,10 @@ one_that_confirms_nothing_is_given_up(void **state)
 	step();
 	now += PATIENCE / 2;
 	step();
-	assert_string_equal(sync.set, "=b");
+	assert_string_equal(syncset_node(sync.set), "b");
 	now += PATIENCE;
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	step();
 	assert_string_equal(sync.wait_for, "");
 	/* and is not taken again before it has what it failed to confirm */
@@ -231,7 +231,7 @@ one_that_comes_along_is_kept(void **state)
 		step();
 		peer[0].flushed = view.written - 1;
 	}
-	assert_string_equal(sync.set, "=b");
+	assert_string_equal(syncset_node(sync.set), "b");
 }
 
 static void
@@ -241,15 +241,15 @@ a_setting_changed_by_others_shrinks_the_set(void **state)
 	become_synchronous(0);
 	view.waits = false;
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	view.written = 5000;
 	view.waits = true;
 	step();
 	/* what was acknowledged meanwhile has to arrive first */
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	peer[0].flushed = 5000;
 	step();
-	assert_string_equal(sync.set, "=b");
+	assert_string_equal(syncset_node(sync.set), "b");
 }
 
 static void
@@ -259,26 +259,53 @@ switched_on_and_off(void **state)
 	step();
 	view.mode = SYNC_ON;
 	step();
-	assert_string_equal(sync.set, SYNCSET_ALONE);
+	assert_string_equal(syncset_node(sync.set), "");
 	become_synchronous(0);
 	view.mode = SYNC_OFF;
 	step();
-	assert_string_equal(sync.set, SYNCSET_NOBODY_PROMISES);
+	assert_null(syncset_node(sync.set));
 	assert_string_equal(sync.wait_for, "");
 }
 
 static void
 who_may_take_over(void **state)
 {
-	char		set[LEASE_SYNC_LEN];
-
 	assert_true(syncset_allows("", "b"));
-	assert_false(syncset_allows(SYNCSET_ALONE, "b"));
-	syncset_of("b", set);
-	assert_true(syncset_allows(set, "b"));
-	assert_false(syncset_allows(set, "c"));
-	assert_false(syncset_allows(set, "bb"));
-	assert_false(syncset_allows(set, ""));
+	assert_true(syncset_allows("7", "b"));
+	assert_false(syncset_allows("7=", "b"));
+	assert_false(syncset_allows("7=", ""));
+	assert_true(syncset_allows("7=b", "b"));
+	assert_false(syncset_allows("7=b", "c"));
+	assert_false(syncset_allows("7=b", "bb"));
+	assert_false(syncset_allows("7=b", ""));
+}
+
+/* Rows that were written at different times can be told apart. */
+static void
+every_change_has_a_number(void **state)
+{
+	int64_t		last;
+
+	begin(SYNC_ON);
+	last = syncset_serial(sync.set);
+	become_synchronous(0);
+	assert_true(syncset_serial(sync.set) > last);
+	last = syncset_serial(sync.set);
+	step();
+	assert_int_equal(syncset_serial(sync.set), last);
+	peer[0].streaming = false;
+	step();
+	assert_true(syncset_serial(sync.set) > last);
+	last = syncset_serial(sync.set);
+	view.mode = SYNC_OFF;
+	step();
+	assert_true(syncset_serial(sync.set) > last);
+	assert_int_equal(syncset_serial(""), 0);
+	/* one that goes on where another left off */
+	syncset_begin(&sync, SYNC_OFF, 1000);
+	assert_int_equal(syncset_serial(sync.set), 1000);
+	syncset_begin(&sync, SYNC_ON, 1000);
+	assert_int_equal(syncset_serial(sync.set), 1001);
 }
 
 int
@@ -298,6 +325,7 @@ main(void)
 		cmocka_unit_test(a_setting_changed_by_others_shrinks_the_set),
 		cmocka_unit_test(switched_on_and_off),
 		cmocka_unit_test(who_may_take_over),
+		cmocka_unit_test(every_change_has_a_number),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
