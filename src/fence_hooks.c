@@ -297,7 +297,7 @@ fence_ClientAuthentication(Port *port, int status)
 	if (status == STATUS_OK && fence_process == FENCE_PROCESS_UNKNOWN)
 		fence_join();
 	if (status == STATUS_OK && am_walsender && leasehold_shared != NULL &&
-		pg_atomic_read_u32(&leasehold_shared->superseded) != 0)
+		!fence_feeds_standbys())
 		fence_refuse_standby();
 }
 

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "tcop/utility.h"
 #include "utils/timestamp.h"
 
@@ -246,17 +247,42 @@ fence_log_withheld(void)
 			 errdetail("The transaction has committed on this node; its outcome is unknown to the client.")));
 }
 
+/*
+ * Judged by the clock, not by what the keeper says: that one may be what has
+ * stopped.
+ */
+bool
+fence_feeds_standbys(void)
+{
+	LeaseholdShared *shared = leasehold_shared;
+	FenceShared *fence = &shared->fence;
+
+	if (pg_atomic_read_u32(&shared->superseded) != 0)
+		return false;
+	return setting_fence != FENCE_ENFORCE || !shared_is_governed(fence) ||
+		pg_atomic_read_u32(&fence->physical) == 0 || RecoveryInProgress() ||
+		shared_lease_epoch(&fence->instance) != 0 ||
+		pg_atomic_read_u32(&fence->draining) != 0 ||
+		pg_atomic_read_u32(&shared->shutting_down) != 0;
+}
+
 void
 fence_refuse_standby(void)
 {
+	bool		superseded = pg_atomic_read_u32(&leasehold_shared->superseded) != 0;
 	FenceNotice notice;
 
 	shared_read_notice(&notice);
 	ereport(FATAL,
 			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-			 errmsg("this primary is superseded"),
+			 superseded ?
+			 errmsg("this primary is superseded") :
+			 errmsg("this primary does not hold its lease"),
+			 superseded ?
 			 errdetail("Node \"%s\" took lease \"%s\" under epoch " INT64_FORMAT "; what this instance would send may be on a dead timeline.",
-					   notice.holder, notice.lease, notice.epoch),
+					   notice.holder, notice.lease, notice.epoch) :
+			 errdetail("What this instance would send may be missing on the next holder of lease \"%s\".",
+					   notice.lease),
 			 notice.address[0] ?
 			 errhint("Follow the instance at \"%s\".", notice.address) : 0));
 }

@@ -29,7 +29,15 @@ extern void fence_refuse_drop(void);
 extern void fence_log_local_ddl(const PlannedStmt *pstmt);
 extern void fence_log_withheld(void);
 
-/* FATAL: this primary is superseded, and feeds nobody any more. */
+/*
+ * fence_feeds_standbys
+ *		May this instance send WAL to others?  A fenced primary still writes (hint
+ *		bits, running transactions), and a standby that gets more of it than the
+ *		one that is being elected could not follow that one.
+ */
+extern bool fence_feeds_standbys(void);
+
+/* FATAL: this primary feeds nobody. */
 COMPAT_NORETURN extern void fence_refuse_standby(void);
 
 #endif							/* LEASEHOLD_FENCE_REFUSE_H */

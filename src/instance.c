@@ -28,6 +28,7 @@
 #include "storage/spin.h"
 #include "utils/memutils.h"
 
+#include "fence_refuse.h"
 #include "instance.h"
 #include "shell.h"
 
@@ -183,23 +184,29 @@ flush_if_asked(void)
 }
 
 /* ------------------------------------------------------------------------
- * A superseded primary
+ * A primary without its lease
  * ------------------------------------------------------------------------
  */
 
-/* Nobody is to follow a timeline that may be dead. */
+/*
+ * Nobody is to follow a timeline that may be dead.  A base backup goes on until
+ * it is known that it is.
+ */
 static void
-end_walsenders(void)
+end_walsenders(bool all)
 {
 	for (int i = 0; i < max_wal_senders; i++)
 	{
 		WalSnd	   *sender = &WalSndCtl->walsnds[i];
+		WalSndState state;
 		pid_t		pid;
 
 		SpinLockAcquire(&sender->mutex);
 		pid = sender->pid;
+		state = sender->state;
 		SpinLockRelease(&sender->mutex);
-		if (pid != 0)
+		if (pid != 0 && (all || state == WALSNDSTATE_CATCHUP ||
+						 state == WALSNDSTATE_STREAMING))
 			(void) kill(pid, SIGTERM);
 	}
 }
@@ -291,17 +298,18 @@ act_on_superseded(InstanceWork *work)
 static void
 follow_superseded(InstanceWork *work, ClockTime now)
 {
-	if (!work->orders.superseded)
+	if (fence_feeds_standbys())
 	{
 		work->turn_away_at = 0;
 		return;
 	}
 	if (now >= work->turn_away_at)
 	{
-		end_walsenders();
+		end_walsenders(work->orders.superseded);
 		work->turn_away_at = now + TURN_AWAY;
 	}
-	act_on_superseded(work);
+	if (work->orders.superseded)
+		act_on_superseded(work);
 }
 
 /*
@@ -425,8 +433,16 @@ instance_due(const InstanceWork *work, ClockTime now)
 		due = now + LOOK_RECOVERING;
 	else if (work->instance.in_recovery)
 		due = now + LOOK_STANDBY;
-	if (work->orders.superseded)
+	if (work->turn_away_at != 0)
 		due = clock_min(due, clock_max(now, work->turn_away_at));
+	else if (work->orders.pinned)
+	{
+		ClockTime	deadline = (ClockTime)
+			pg_atomic_read_u64(&leasehold_shared->fence.instance.deadline);
+
+		if (deadline > now)
+			due = clock_min(due, deadline);
+	}
 	if (work->orders.pinned)
 		due = clock_min(due, clock_max(now, work->errand_at));
 	return due;
