@@ -102,7 +102,8 @@ Returns a LeaseholdTest::Writer.
 
 Runs test/tools/judge over the logs and returns a hash of its findings: late,
 late_sent, conflicts, missing, gap_ms, acks, "acks.a", takeovers (an array of
-[from, to, gap_ms, at_ns]), ok (1 or 0), text.  Checks the rows of each node that
+[from, to, gap_ms, at_ns]), lost_writes (of [acknowledged_at_ns, client, seq]), ok
+(1 or 0), text.  Checks the rows of each node that
 answers, too, unless rows => 0; with on => $node the rows of that one, for all
 that anybody acknowledged: of a primary and its standbys, it has to have what the
 others had.  Options: slack, expect, from, to, history.
@@ -653,8 +654,8 @@ sub judge
 sub judge_logs
 {
 	my ($logs, @arguments) = @_;
-	my @command = (tool('judge'), @arguments, @$logs);
-	my %verdict = (takeovers => [], text => '');
+	my @command = (tool('judge'), '--all', @arguments, @$logs);
+	my %verdict = (takeovers => [], lost_writes => [], text => '');
 
 	open my $fh, '-|', @command or croak "judge: $!";
 	while (my $line = <$fh>)
@@ -663,6 +664,10 @@ sub judge_logs
 		if ($line =~ /^takeover (\S+) (\S+) (\S+) (\S+)$/)
 		{
 			push @{ $verdict{takeovers} }, [ $1, $2, $3, $4 ];
+		}
+		elsif ($line =~ /^missing: \S+ client=(\d+) seq=(\d+) .*at=(\d+)$/)
+		{
+			push @{ $verdict{lost_writes} }, [ $3, $1, $2 ];
 		}
 		elsif ($line =~ /^(\S+) (\S+)$/ && $1 ne 'takeovers')
 		{
