@@ -11,6 +11,7 @@ use strict;
 use warnings;
 
 use LeaseholdTest;
+use List::Util qw(shuffle);
 use Test::More;
 use Time::HiRes qw(usleep);
 
@@ -54,7 +55,7 @@ my (%count, @faults);
 my $began = clock_now();
 
 # each of them once, then by chance
-my @what = sort { rand() <=> 0.5 } sort keys %befall;
+my @what = shuffle(sort keys %befall);
 foreach my $round (1 .. $rounds)
 {
 	my $old = $group->wait_holder;
