@@ -34,7 +34,7 @@ $writer->wait_acks($writer->acks + 500);
 $c->wait_streaming($b);
 pass('the third node follows');
 $writer->stop;
-my $verdict = $group->judge($writer);
+my $verdict = $group->judge($writer, on => $b);
 is($verdict->{late}, 0, 'no acknowledgement outside the lease') or diag $verdict->{text};
 is($verdict->{missing}, 0, 'no acknowledged write is missing');
 
@@ -54,7 +54,7 @@ $b->start;
 $b->wait_streaming($c);
 pass('the old primary comes back as a standby, without pg_rewind');
 $writer->stop;
-$verdict = $group->judge($writer);
+$verdict = $group->judge($writer, on => $c);
 is($verdict->{late}, 0, 'no acknowledgement outside the lease') or diag $verdict->{text};
 is($verdict->{missing}, 0, 'no acknowledged write is missing');
 
