@@ -263,7 +263,7 @@ fence_feeds_standbys(void)
 		pg_atomic_read_u32(&fence->physical) == 0 || RecoveryInProgress() ||
 		shared_lease_epoch(&fence->instance) != 0 ||
 		pg_atomic_read_u32(&fence->draining) != 0 ||
-		pg_atomic_read_u32(&shared->shutting_down) != 0;
+		pg_atomic_read_u32(&shared->end_question) == END_OF_SERVER;
 }
 
 void

@@ -413,6 +413,9 @@ begin_end(Keeper *keeper, DrainWhy why)
 
 	keeper->ending = true;
 	keeper->orphaned = why == DRAIN_ORPHANED;
+	/* whoever still feeds standbys may go on */
+	if (why == DRAIN_SHUTDOWN)
+		pg_atomic_write_u32(&leasehold_shared->end_question, END_OF_SERVER);
 	keeper->end_at = now + limit;
 	keeper->sockets_changed = true;
 	/* half of the time for the commits, half for the members */
