@@ -63,6 +63,7 @@ CREATE TABLE leasehold_store.lease (
     scope           text NOT NULL,
     system_identifier text NOT NULL,
     timeline        integer NOT NULL,
+    timeline_begin  text NOT NULL,
     timeline_epoch  bigint NOT NULL,
     holder_lsn      text NOT NULL,
     sync_set        text NOT NULL,

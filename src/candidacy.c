@@ -49,7 +49,8 @@ candidacy_judge(const Instance *instance, const LeaseRow *row,
 	if (row->wrote.epoch == 0)
 		return instance->in_recovery ? CANDIDACY_NEVER_HELD : CANDIDACY_FIT;
 	if (row->wrote.timeline != 0 &&
-		!timeline_contains(&instance->history, (uint32_t) row->wrote.timeline))
+		!timeline_contains(&instance->history,
+						   (uint32_t) row->wrote.timeline, row->wrote.begin))
 		return CANDIDACY_DIVERGED;
 
 	if (!instance->in_recovery && !forced && !is_by_lease(instance, row))
@@ -77,5 +78,6 @@ candidacy_is_superseded(const Instance *instance, const LeaseRow *row,
 	if (row->wrote.epoch != 0 && !is_by_lease(instance, row))
 		return true;
 	return row->wrote.timeline != 0 &&
-		!timeline_contains(&instance->history, (uint32_t) row->wrote.timeline);
+		!timeline_contains(&instance->history,
+						   (uint32_t) row->wrote.timeline, row->wrote.begin);
 }

@@ -73,7 +73,10 @@ send_release(Guest *guest, const Farewell *farewell, ClockTime deadline)
 	request.epoch = farewell->epoch;
 	request.version = farewell->version + 1;
 	request.wrote.timeline = farewell->timeline;
+	request.wrote.begin = farewell->timeline_begin;
 	request.wrote.epoch = farewell->epoch;
+	strlcpy(request.wrote.sync_set, farewell->sync_set,
+			sizeof(request.wrote.sync_set));
 	request.wrote.lsn = GetFlushRecPtr(NULL);
 	guest->sent = true;
 	guest->done = !store_send_release(&guest->link, farewell->lease, &self,

@@ -324,7 +324,8 @@ follow_astray(InstanceWork *work, ClockTime now)
 
 	if (!instance->known || !instance->standby || orders->leader[0] == '\0' ||
 		orders->leader_timeline == 0 || WalRcvStreaming() ||
-		timeline_contains(&instance->history, (uint32) orders->leader_timeline))
+		timeline_contains(&instance->history, (uint32) orders->leader_timeline,
+						  orders->leader_begin))
 	{
 		work->astray_since = 0;
 		return;

@@ -71,6 +71,8 @@ keeper_leave_farewell(const Keeper *keeper)
 	farewell.epoch = lease->epoch;
 	farewell.version = lease->version;
 	farewell.timeline = lease->timeline;
+	farewell.timeline_begin = lease->timeline_begin;
+	strlcpy(farewell.sync_set, lease->sync_set, sizeof(farewell.sync_set));
 	shared_publish(&leasehold_shared->farewell, &farewell);
 }
 

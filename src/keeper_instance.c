@@ -60,6 +60,8 @@ keeper_look_at_instance(Keeper *keeper)
 	lease->writable = !instance->in_recovery &&
 		keeper->persisted.held_epoch >= lease->epoch;
 	lease->timeline = (int32) timeline_present(&instance->history);
+	lease->timeline_begin = timeline_begin(&instance->history,
+										   (uint32) lease->timeline);
 	lease->lsn = instance->position;
 	keeper->self.timeline = lease->timeline;
 	lsn_format(instance->position, keeper->self.lsn, sizeof(keeper->self.lsn));
@@ -267,6 +269,7 @@ choose_leader(Keeper *keeper, const LeaseRow *best)
 	orders->leader[0] = '\0';
 	orders->leader_address[0] = '\0';
 	orders->leader_timeline = 0;
+	orders->leader_begin = 0;
 	orders->leader_epoch = 0;
 	if (best == NULL || best->holder[0] == '\0' ||
 		strcmp(best->holder, keeper->self.name) == 0)
@@ -283,6 +286,7 @@ choose_leader(Keeper *keeper, const LeaseRow *best)
 		strlcpy(orders->leader_address, node->advertise,
 				sizeof(orders->leader_address));
 		orders->leader_timeline = best->wrote.timeline;
+		orders->leader_begin = best->wrote.begin;
 		orders->leader_epoch = best->epoch;
 	}
 }

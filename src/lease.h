@@ -41,6 +41,7 @@
 typedef struct LeaseWrote
 {
 	int32_t		timeline;		/* 0: not known */
+	uint64_t	begin;			/* where that branched off; 0: not known */
 	int64_t		epoch;			/* under which; 0: nobody has yet */
 	uint64_t	lsn;			/* how far; 0: not known */
 	char		sync_set[LEASE_SYNC_LEN];	/* who has all of it; see syncset.h */
@@ -170,6 +171,7 @@ typedef struct LeaseState
 	int64_t		durable_epoch;	/* highest epoch written to disk (R1) */
 	bool		writable;		/* the instance is out of recovery ... */
 	int32_t		timeline;		/* ... on this timeline ... */
+	uint64_t	timeline_begin; /* (which branched off there) */
 	uint64_t	lsn;			/* ... and has written and flushed so far */
 	char		sync_set[LEASE_SYNC_LEN];	/* ... which these nodes have, too */
 	bool		set_unknown;	/* that is not known yet: leave the rows alone */

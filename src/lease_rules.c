@@ -172,6 +172,7 @@ static bool
 has_told(const LeaseState *lease, const LeaseRow *row)
 {
 	return row->wrote.timeline == lease->timeline &&
+		row->wrote.begin == lease->timeline_begin &&
 		row->wrote.epoch == lease->epoch &&
 		strcmp(row->wrote.sync_set, lease->sync_set) == 0;
 }

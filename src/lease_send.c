@@ -43,6 +43,7 @@ fill_request(LeaseState *lease, const LeaseMember *member, LeaseOp op,
 	if (lease->writable && !lease->set_unknown)
 	{
 		request->wrote.timeline = lease->timeline;
+		request->wrote.begin = lease->timeline_begin;
 		request->wrote.epoch = lease->epoch;
 		request->wrote.lsn = lease->lsn;
 		memcpy(request->wrote.sync_set, lease->sync_set, LEASE_SYNC_LEN);

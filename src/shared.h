@@ -259,6 +259,7 @@ typedef struct InstanceOrders
 	char		leader[LEASEHOLD_NAME_LEN]; /* writes now; "": nobody */
 	char		leader_address[256];
 	int32		leader_timeline;
+	uint64		leader_begin;	/* where that branched off */
 	int64		leader_epoch;
 	bool		pinned;			/* the lease is of kind "physical" */
 	bool		writes;			/* this node holds it, and may write */
@@ -277,6 +278,8 @@ typedef struct Farewell
 	int64		epoch;
 	int64		version;		/* the last one written */
 	int32		timeline;
+	uint64		timeline_begin;
+	char		sync_set[LEASE_SYNC_LEN];
 } Farewell;
 
 typedef struct SharedPage

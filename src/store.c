@@ -26,7 +26,8 @@
 	t ".ttl_ms, " t ".frozen, " t ".reserved_for, " t ".request_seq, " \
 	t ".ttl_wanted_ms, " t ".pause_wanted, " t ".handover_to, " \
 	t ".kind, " t ".scope, " t ".dropped, " t ".system_identifier, " \
-	t ".timeline, " t ".timeline_epoch, " t ".holder_lsn, " t ".sync_set"
+	t ".timeline, " t ".timeline_begin, " t ".timeline_epoch, " \
+	t ".holder_lsn, " t ".sync_set"
 
 /* Their places in an answer. */
 enum
@@ -40,7 +41,7 @@ enum
 	COL_NAME, COL_HOLDER, COL_INCARNATION, COL_EPOCH, COL_VERSION, COL_TTL,
 	COL_FROZEN, COL_RESERVED, COL_SEQ, COL_TTL_WANTED, COL_PAUSE_WANTED,
 	COL_HANDOVER, COL_KIND, COL_SCOPE, COL_DROPPED, COL_SYSID, COL_TIMELINE,
-	COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_SYNC_SET, COL_COUNT
+	COL_TIMELINE_BEGIN, COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_SYNC_SET, COL_COUNT
 };
 #define AT_NODE_INCARNATION (AT_LEASE + COL_COUNT)
 #define AT_NODE_BEAT		(AT_NODE_INCARNATION + 1)
@@ -86,8 +87,8 @@ static const char renew_sql[] =
 " lsn = $9, timeline = $10, priority = $11"
 " WHERE name = $1 AND incarnation = $2 RETURNING incarnation, beat),"
 " r AS (UPDATE leasehold_store.lease SET version = $3, nonce = $4,"
-" ttl_ms = $5, frozen = $6, timeline = $14, timeline_epoch = $15,"
-" holder_lsn = $16, sync_set = $17"
+" ttl_ms = $5, frozen = $6, timeline = $14, timeline_begin = $15,"
+" timeline_epoch = $16, holder_lsn = $17, sync_set = $18"
 " WHERE name = $7 AND holder = $1 AND incarnation = $2 AND epoch = $12"
 " AND version < $3 AND EXISTS (SELECT 1 FROM leasehold_store.store"
 " WHERE id = 1 AND generation = $13 AND settled)"
@@ -99,7 +100,8 @@ static const char renew_sql[] =
 static const char release_sql[] =
 "WITH r AS (UPDATE leasehold_store.lease SET holder = '', version = $3,"
 " nonce = $4, reserved_for = $5, frozen = false, handover_to = '',"
-" timeline = $10, timeline_epoch = $11, holder_lsn = $12, sync_set = $13"
+" timeline = $10, timeline_begin = $11, timeline_epoch = $12,"
+" holder_lsn = $13, sync_set = $14"
 " WHERE name = $6 AND holder = $1 AND incarnation = $2 AND epoch = $7"
 " AND version < $3 AND (NOT frozen OR $9) RETURNING " LEASE_COLUMNS("lease") "),"
 " h AS (INSERT INTO leasehold_store.history"
@@ -188,12 +190,19 @@ add_int(Params *params, int64 value)
 }
 
 static void
+add_lsn(Params *params, uint64 lsn)
+{
+	lsn_format(lsn, params->number[params->n], sizeof(params->number[0]));
+	add_text(params, params->number[params->n]);
+}
+
+static void
 add_wrote(Params *params, const LeaseWrote *wrote)
 {
 	add_int(params, wrote->timeline);
+	add_lsn(params, wrote->begin);
 	add_int(params, wrote->epoch);
-	lsn_format(wrote->lsn, params->number[params->n], sizeof(params->number[0]));
-	add_text(params, params->number[params->n]);
+	add_lsn(params, wrote->lsn);
 	add_text(params, wrote->sync_set);
 }
 
@@ -471,6 +480,8 @@ read_lease(const PGresult *result, int row, int at, StoreLease *lease)
 	r->pinned = strcmp(lease->kind, "physical") == 0;
 	get_text(result, row, at + COL_SYSID, r->sysid, sizeof(r->sysid));
 	r->wrote.timeline = (int32) get_int(result, row, at + COL_TIMELINE);
+	(void) lsn_parse(PQgetvalue(result, row, at + COL_TIMELINE_BEGIN),
+					 &r->wrote.begin);
 	r->wrote.epoch = get_int(result, row, at + COL_TIMELINE_EPOCH);
 	(void) lsn_parse(PQgetvalue(result, row, at + COL_HOLDER_LSN),
 					 &r->wrote.lsn);

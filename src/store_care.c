@@ -20,7 +20,8 @@
 	t "nonce, " t "ttl_ms, " t "frozen, " t "reserved_for, " \
 	t "request_seq, " t "ttl_wanted_ms, " t "pause_wanted, " \
 	t "handover_to, " t "answer, " t "kind, " t "scope, " \
-	t "system_identifier, " t "timeline, " t "timeline_epoch, " \
+	t "system_identifier, " t "timeline, " t "timeline_begin, " \
+	t "timeline_epoch, " \
 	t "holder_lsn, " t "sync_set, " t "dropped"
 
 /* ------------------------------------------------------------------------
@@ -57,7 +58,7 @@ const char store_create_sql[] =
 "INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
 " SELECT CAST($1 AS text), '', 0, 0, 1, 0, CAST($2 AS integer), false, '', 0,"
 " CAST($2 AS integer), false, '', '', CAST($3 AS text), 'instance',"
-" CAST($4 AS text), CAST($5 AS integer), 0, '', '', false"
+" CAST($4 AS text), CAST($5 AS integer), '', 0, '', '', false"
 " FROM leasehold_store.store s WHERE s.id = 1 AND s.generation = $6"
 " ON CONFLICT (name) DO UPDATE SET version = l.version + 1,"
 " ttl_ms = excluded.ttl_ms, ttl_wanted_ms = excluded.ttl_wanted_ms,"
@@ -147,15 +148,16 @@ const char store_rows_sql[] =
  */
 const char store_copy_sql[] =
 "WITH c AS (UPDATE leasehold_store.store SET changes = changes + 1"
-" WHERE id = 1 AND generation = $23 AND NOT settled RETURNING id)"
+" WHERE id = 1 AND generation = $24 AND NOT settled RETURNING id)"
 " INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
 " SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS bigint),"
 " CAST($4 AS bigint), CAST($5 AS bigint), CAST($6 AS bigint),"
 " CAST($7 AS integer), CAST($8 AS boolean), CAST($9 AS text),"
 " CAST($10 AS bigint), CAST($11 AS integer), CAST($12 AS boolean),"
 " CAST($13 AS text), CAST($14 AS text), CAST($15 AS text), CAST($16 AS text),"
-" CAST($17 AS text), CAST($18 AS integer), CAST($19 AS bigint),"
-" CAST($20 AS text), CAST($21 AS text), CAST($22 AS boolean)"
+" CAST($17 AS text), CAST($18 AS integer), CAST($19 AS text),"
+" CAST($20 AS bigint), CAST($21 AS text), CAST($22 AS text),"
+" CAST($23 AS boolean)"
 " FROM c"
 " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder,"
 " incarnation = excluded.incarnation, epoch = excluded.epoch,"
@@ -166,7 +168,8 @@ const char store_copy_sql[] =
 " pause_wanted = excluded.pause_wanted, handover_to = excluded.handover_to,"
 " answer = excluded.answer, kind = excluded.kind, scope = excluded.scope,"
 " system_identifier = excluded.system_identifier,"
-" timeline = excluded.timeline, timeline_epoch = excluded.timeline_epoch,"
+" timeline = excluded.timeline, timeline_begin = excluded.timeline_begin,"
+" timeline_epoch = excluded.timeline_epoch,"
 " holder_lsn = excluded.holder_lsn,"
 " sync_set = excluded.sync_set, dropped = excluded.dropped"
 " WHERE l.version < excluded.version AND l.epoch <= excluded.epoch"

@@ -15,12 +15,23 @@ timeline_present(const TimelineHistory *history)
 	return history->n > 0 ? history->at[history->n - 1].id : 0;
 }
 
-bool
-timeline_contains(const TimelineHistory *history, uint32_t id)
+uint64_t
+timeline_begin(const TimelineHistory *history, uint32_t id)
 {
+	for (int i = 1; i < history->n; i++)
+		if (history->at[i].id == id)
+			return history->at[i - 1].end;
+	return 0;
+}
+
+bool
+timeline_contains(const TimelineHistory *history, uint32_t id, uint64_t begin)
+{
+	uint64_t	known = timeline_begin(history, id);
+
 	for (int i = 0; i < history->n; i++)
 		if (history->at[i].id == id)
-			return true;
+			return begin == 0 || known == 0 || begin == known;
 	return false;
 }
 

@@ -31,8 +31,17 @@ typedef struct TimelineHistory
 /* The timeline that the server is on; 0 if nothing is known. */
 extern uint32_t timeline_present(const TimelineHistory *history);
 
-/* Has the server come by this timeline, or is it on it? */
-extern bool timeline_contains(const TimelineHistory *history, uint32_t id);
+/* Where that timeline branched off; 0 for the first, or if it is not known. */
+extern uint64_t timeline_begin(const TimelineHistory *history, uint32_t id);
+
+/*
+ * timeline_contains
+ *		Has the server come by this timeline, or is it on it?  Two servers may
+ *		give one number to different timelines: "begin" tells them apart, unless
+ *		it is 0.
+ */
+extern bool timeline_contains(const TimelineHistory *history, uint32_t id,
+							  uint64_t begin);
 
 /*
  * timeline_position_on

@@ -434,14 +434,14 @@ test_history(void **state)
 	start_standby();
 	assert_int_equal(timeline_present(&instance.history), 3);
 	for (uint32_t id = 1; id <= 3; id++)
-		assert_true(timeline_contains(&instance.history, id));
-	assert_false(timeline_contains(&instance.history, 0));
-	assert_false(timeline_contains(&instance.history, 4));
+		assert_true(timeline_contains(&instance.history, id, 0));
+	assert_false(timeline_contains(&instance.history, 0, 0));
+	assert_false(timeline_contains(&instance.history, 4, 0));
 	timelines(1, 1, 0);
 	assert_int_equal(timeline_present(&instance.history), 1);
 	timelines(0);
 	assert_int_equal(timeline_present(&instance.history), 0);
-	assert_false(timeline_contains(&instance.history, 1));
+	assert_false(timeline_contains(&instance.history, 1, 0));
 	assert_int_equal(timeline_position_on(&instance.history, 1, 5), 0);
 }
 
@@ -452,10 +452,10 @@ test_history_with_gaps(void **state)
 	start_standby();
 	timelines(3, 1, 0x1000, 4, 0x3000, 9, 0);
 	assert_int_equal(timeline_present(&instance.history), 9);
-	assert_false(timeline_contains(&instance.history, 2));
-	assert_false(timeline_contains(&instance.history, 3));
-	assert_true(timeline_contains(&instance.history, 4));
-	assert_false(timeline_contains(&instance.history, 5));
+	assert_false(timeline_contains(&instance.history, 2, 0));
+	assert_false(timeline_contains(&instance.history, 3, 0));
+	assert_true(timeline_contains(&instance.history, 4, 0));
+	assert_false(timeline_contains(&instance.history, 5, 0));
 }
 
 static void
@@ -514,6 +514,29 @@ test_lsn_text(void **state)
 	assert_string_equal(text, "FFFFFFFF/FFFFFFFF");
 }
 
+/* One number, two timelines: a copy that was promoted somewhere else. */
+static void
+test_the_number_of_another_timeline(void **state)
+{
+	start_standby();
+	row.wrote.begin = 0x3000;
+	assert_true(timeline_contains(&instance.history, 3, 0x3000));
+	assert_false(timeline_contains(&instance.history, 3, 0x2FFF));
+	assert_int_equal(timeline_begin(&instance.history, 3), 0x3000);
+	assert_int_equal(timeline_begin(&instance.history, 1), 0);
+	assert_int_equal(timeline_begin(&instance.history, 9), 0);
+	assert_int_equal(judge(true, LAG, false), CANDIDACY_FIT);
+	row.wrote.begin = 0x2800;
+	assert_int_equal(judge(true, LAG, false), CANDIDACY_DIVERGED);
+	assert_int_equal(judge(true, LAG, true), CANDIDACY_DIVERGED);
+	/* a row that does not say, as after create_lease() */
+	row.wrote.begin = 0;
+	assert_int_equal(judge(true, LAG, false), CANDIDACY_FIT);
+	start_primary();
+	row.wrote.begin = 0x2800;
+	assert_true(candidacy_is_superseded(&instance, &row, "a"));
+}
+
 int
 main(void)
 {
@@ -525,6 +548,7 @@ main(void)
 		cmocka_unit_test(test_never_held),
 		cmocka_unit_test(test_diverged),
 		cmocka_unit_test(test_newer_timeline),
+		cmocka_unit_test(test_the_number_of_another_timeline),
 		cmocka_unit_test(test_promoted_by_hand),
 		cmocka_unit_test(test_promoted_by_hand_to_the_same_number),
 		cmocka_unit_test(test_promote_is_off),
