@@ -11,6 +11,7 @@
 #include "settings.h"
 #include "sql.h"
 #include "store_care.h"
+#include "timeline.h"
 
 PG_FUNCTION_INFO_V1(leasehold_init_store);
 PG_FUNCTION_INFO_V1(leasehold_set_store);
@@ -326,6 +327,15 @@ truth_text(bool value)
 	return value ? "true" : "false";
 }
 
+static char *
+lsn_text(uint64 lsn)
+{
+	char		text[LSN_TEXT_LEN];
+
+	lsn_format(lsn, text, sizeof(text));
+	return pstrdup(text);
+}
+
 /* A row as the keeper last read it. */
 static void
 row_of_survey(const SurveyLease *from, RelistRow *to)
@@ -347,7 +357,12 @@ row_of_survey(const SurveyLease *from, RelistRow *to)
 	to->value[ROW_PAUSE_WANTED] = truth_text(row->pause_wanted);
 	to->value[ROW_KIND] = pstrdup(from->kind);
 	to->value[ROW_SCOPE] = pstrdup(from->scope);
-	to->value[ROW_TIMELINE] = "0";
+	to->value[ROW_SYSID] = pstrdup(row->sysid);
+	to->value[ROW_TIMELINE] = number_text(row->wrote.timeline);
+	to->value[ROW_TIMELINE_BEGIN] = lsn_text(row->wrote.begin);
+	to->value[ROW_TIMELINE_EPOCH] = number_text(row->wrote.epoch);
+	to->value[ROW_HOLDER_LSN] = lsn_text(row->wrote.lsn);
+	to->value[ROW_SYNC_SET] = pstrdup(row->wrote.sync_set);
 	to->value[ROW_DROPPED] = "false";
 }
 

@@ -193,7 +193,7 @@ $other->safe_psql('leasehold_store',
 	  . " (SELECT system_identifier FROM pg_control_system()) || '/1'");
 $other->safe_psql('leasehold_store',
 	"INSERT INTO leasehold_store.lease VALUES ('main', '', 0, 3, 9, 0, 1000, false, '',"
-	  . " 0, 1000, false, '', '', 'independent', 'instance', '', 0, '', '', false)");
+	  . " 0, 1000, false, '', '', 'independent', 'instance', '', 0, '', 0, '', '', false)");
 $a->set_conf('leasehold.store' => $other->connstr('leasehold_store'));
 $a->wait_state('fenced');
 is_fenced($a, "another store's member");
