@@ -171,7 +171,7 @@ sub promote
 	my ($node) = @_;
 	$node->promote;
 	# as if a slot was kept for each member
-	$node->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('$_')") foreach @_[ 1 .. $#_ ];
+	$node->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('$_') WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '$_')") foreach @_[ 1 .. $#_ ];
 	return;
 }
 

@@ -253,7 +253,7 @@ SH
 	is($a->postmaster_pid, $postmaster, '--restart: with nobody to follow the server is left running');
 
 	$b->promote;
-	$b->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('@{[ slot_of($a) ]}')");
+	$b->safe_psql('postgres', "SELECT pg_create_physical_replication_slot('@{[ slot_of($a) ]}') WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '@{[ slot_of($a) ]}')");
 	held_by($pair, $b);
 	$a->safe_psql('postgres', "COPY (SELECT) TO PROGRAM '$program --restart'");
 	wait_until('it has come back',
