@@ -267,13 +267,26 @@ answered(Health *health, ClockTime now)
 	return false;
 }
 
+/*
+ * A former primary must not make its WAL longer: a standby that it still feeds
+ * would receive what the next primary never had, and could not follow that one.
+ * Its disk is looked at again as soon as it holds the lease.
+ */
+static bool
+may_write_wal(void)
+{
+	return !RecoveryInProgress() &&
+		(pg_atomic_read_u32(&fence_shared->physical) == 0 ||
+		 shared_lease_epoch(&fence_shared->instance) != 0);
+}
+
 /* May hang: see the head of this file. */
 static void
 flush_to_disk(void)
 {
 	XLogRecPtr	end;
 
-	if (RecoveryInProgress())
+	if (!may_write_wal())
 		return;
 	XLogBeginInsert();
 	XLogSetRecordFlags(XLOG_MARK_UNIMPORTANT);
