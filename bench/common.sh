@@ -12,11 +12,13 @@
 #	new_group TTL NAME...           member "store", nodes, lease "main" governing
 #	start NAME, stop NAME [MODE]    again
 #	kill_server NAME                SIGKILL to all of its processes
+#	clear_away NAME                 remove what a killed one left in memory
 #	connstr NAME [DBNAME]           how to reach it
 #	sql NAME SQL [DBNAME]           run SQL, print the answer
 #	processes NAME                  its process ids, by its data directory
 #	worker NAME keeper|steward|prober
-#	wait_until SECONDS COMMAND...   poll until the command succeeds
+#	wait_until SECONDS COMMAND...   poll until the command succeeds, or die
+#	within SECONDS COMMAND...       the same, false if it does not in this time
 #	wait_holder NAME                until it holds the lease
 #	figure NAME VALUE UNIT          one figure
 #	median                          of the numbers on standard input
@@ -34,7 +36,7 @@ mkdir -p "$SOCKETS"
 export PGUSER=postgres
 STORE=
 SERVERS=()
-declare -A PORT PID
+declare -A PORT PID ENTER		# ENTER: a command before the server's, hosts.sh
 NEXT_PORT=6001
 
 writer() { "$TOP/test/tools/writer" "$@"; }
@@ -51,6 +53,7 @@ cleanup()
 		kill -QUIT "$pid" 2>/dev/null
 		wait "$pid" 2>/dev/null
 	done
+	for name in "${SERVERS[@]}"; do clear_away "$name"; done
 	for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
 	rm -rf "$DIR"
 }
@@ -60,6 +63,8 @@ trap 'exit 1' HUP INT TERM
 die()
 {
 	echo "$*" >&2
+	# as-user hands them out
+	mkdir -p "$TESTDIR/tmp_check/log" && cp "$DIR"/*.log "$TESTDIR/tmp_check/log" 2>/dev/null
 	exit 1
 }
 
@@ -67,22 +72,23 @@ connstr() { echo "host=$SOCKETS port=${PORT[$1]} dbname=${2:-postgres} user=post
 
 sql() { psql -XAtq -v ON_ERROR_STOP=1 -d "$(connstr "$1" "${3:-postgres}")" -c "$2"; }
 
-wait_until()
+within()
 {
 	local deadline=$((SECONDS + $1))
 	shift
 	until "$@"; do
-		[ $SECONDS -lt $deadline ] || die "waited in vain: $*"
+		[ $SECONDS -lt $deadline ] || return 1
 		sleep 0.02
 	done
 }
+wait_until() { within "$@" || die "waited in vain: $*"; }
 
 ready() { pg_isready -q -h "$SOCKETS" -p "${PORT[$1]}"; }
 
 # Servers are children of the script, so that a killed one is gone at once.
 start()
 {
-	(cd "$DIR/$1" && exec postgres -D "$DIR/$1") >>"$DIR/$1.log" 2>&1 </dev/null &
+	(cd "$DIR/$1" && exec ${ENTER[$1]:-} postgres -D "$DIR/$1") >>"$DIR/$1.log" 2>&1 </dev/null &
 	PID[$1]=$!
 	wait_until 60 ready "$1"
 }
@@ -107,6 +113,7 @@ new_server()
 			"dynamic_shared_memory_type = mmap" "max_prepared_transactions = 10"
 		[ $# -eq 0 ] || printf '%s\n' "$@"
 	} >>"$DIR/$name/postgresql.conf"
+	echo "host all,replication all samenet trust" >>"$DIR/$name/pg_hba.conf"
 	start "$name"
 }
 
@@ -171,6 +178,7 @@ worker()
 }
 
 # All in one call, the keeper first: it outlives the postmaster if it is let.
+# Bash need not tell which of its children were killed.
 kill_server()
 {
 	local pids
@@ -180,7 +188,15 @@ kill_server()
 		kill -KILL $pids 2>/dev/null
 	done
 	wait "${PID[$1]}" 2>/dev/null
+	clear_away "$1"
 	PID[$1]=
+} 2>/dev/null
+
+# Its System V segment is named in a file that goes with the folder.
+clear_away()
+{
+	set -- $(sed -n 7p "$DIR/$1/postmaster.pid" 2>/dev/null)
+	[ $# -lt 2 ] || ipcrm -m "$2" 2>/dev/null
 }
 
 figure() { printf '%-56s %12s %s\n' "$1" "$2" "${3:-}"; }
