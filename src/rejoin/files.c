@@ -205,6 +205,19 @@ copy_tree(const char *from, const char *to)
 	/* sockets and pipes are nobody's configuration */
 }
 
+bool
+can_be_made(const char *path)
+{
+	char	   *at = pg_strdup(path);
+	bool		can;
+
+	while (!is_directory(at) && strcmp(at, parent_of(at)) != 0)
+		at = parent_of(at);
+	can = access(at, W_OK | X_OK) == 0;
+	pg_free(at);
+	return can;
+}
+
 void
 make_directory(const char *path)
 {

@@ -104,14 +104,23 @@ static int
 find_relation(Lost *lost, unsigned int tablespace, unsigned int database,
 			  unsigned int file)
 {
+	static int	recent[4096];	/* by file: where it was last time, plus one */
+	int		   *guess = &recent[(file ^ database) % lengthof(recent)];
 	LostRelation *relation;
 
-	for (int i = lost->n_relations - 1; i >= 0; i--)
+	for (int i = lost->n_relations; i >= 0; i--)
 	{
-		relation = &lost->relation[i];
+		int			at = i == lost->n_relations ? *guess - 1 : i;
+
+		if (at < 0 || at >= lost->n_relations)
+			continue;
+		relation = &lost->relation[at];
 		if (relation->file == file && relation->database == database &&
 			relation->tablespace == tablespace)
-			return i;
+		{
+			*guess = at + 1;
+			return at;
+		}
 	}
 	if (lost->n_relations % 64 == 0)
 		lost->relation = pg_realloc(lost->relation,

@@ -9,6 +9,7 @@
 #include "rejoin.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #include "compare.h"
 #include "follow.h"
@@ -213,7 +214,8 @@ is_the_same_log(const Node *node, const Local *local, const PlanLocal *plan,
 	for (int i = 0; i < local->history.n; i++)
 		if (local->history.timeline[i].id == fork->id)
 			begin = local->history.timeline[i].begin;
-	return !plan->data_end_known ||
+	/* the end of a copy is that of its source, which need not be here yet */
+	return !plan->data_end_known || plan->is_backup ||
 		compare_log(node, local, holder, fork->id, begin, end);
 }
 
@@ -345,10 +347,28 @@ rewind_(Work *work, const Node *node, Local *local, const PlanFork *fork,
 		work_close(work);
 	}
 	if (lost->records > 0 && !lost_matters(lost))
+	{
 		remove_tree(work->kept);
+		/* ours, unless there are others in it */
+		rmdir(parent_of(work->kept));
+	}
 	say("This node starts as a standby of %s (%s), timeline %u.",
 		holder->name, holder->label, holder->timeline);
 	return REJOIN_READY;
+}
+
+/* Better now than half-way. */
+static void
+check_places(const Node *node, const Work *work, PlanKind plan)
+{
+	if (work->kept[0] != '\0' && !can_be_made(work->kept))
+		refuse(REJOIN_CONFIG, psprintf("directory \"%s\" cannot be made", work->kept), NULL,
+			   "Name another place with --keep-wal.");
+	if (!can_be_made(work->directory))
+		refuse(REJOIN_CONFIG, psprintf("directory \"%s\" cannot be made", work->directory), NULL,
+			   "Name another place with --work-dir, the same in every run.");
+	if (plan == PLAN_BACKUP)
+		restore_check_backup(node);
 }
 
 static ExitCode
@@ -368,8 +388,10 @@ restore(Work *work, const Node *node, Local *local, const PlanFork *fork,
 			   psprintf("It cannot be rewound: %s.", plan_reason_text(reason)),
 			   "Run it with --allow-basebackup, or take a base backup by hand.");
 	if (keep)
-	{
 		work->kept = lost_directory(node, lost);
+	check_places(node, work, plan);
+	if (keep)
+	{
 		if (options.dry_run)
 			say("That log would be kept in \"%s\".", work->kept);
 		else
@@ -399,9 +421,10 @@ restore(Work *work, const Node *node, Local *local, const PlanFork *fork,
 
 /* Where an earlier run was interrupted. */
 static void
-resume(Work *work, const Node *node)
+resume(Work *work, Node *node)
 {
 	WorkProgress progress;
+	char	   *saved = psprintf("%s/own/postgresql.conf", work->directory);
 
 	if (work->phase == WORK_NONE)
 		return;
@@ -423,7 +446,11 @@ resume(Work *work, const Node *node)
 		work->phase = WORK_NONE;
 	}
 	else if (options.dry_run)
-		return;
+	{
+		/* the one in the data directory may be the holder's */
+		if (node->config_file == NULL && file_exists(saved))
+			node->config_file = saved;
+	}
 	else if (progress == WORK_FINISHED)
 		restore_finish(work, node);
 	else

@@ -154,9 +154,8 @@ find_tablespace(const char *name, void *arg)
 	*(bool *) arg = true;
 }
 
-/* Where the exchange by renaming is not enough. */
-static void
-refuse_impossible_backup(const Node *node)
+void
+restore_check_backup(const Node *node)
 {
 	struct stat here;
 	struct stat above;
@@ -232,7 +231,7 @@ restore_backup(Work *work, const Node *node, const Holder *holder)
 	time_t		now = time(NULL);
 	bool		again = work->phase == WORK_REWINDING;
 
-	refuse_impossible_backup(node);
+	restore_check_backup(node);
 	strftime(stamp, sizeof(stamp), "%Y%m%d%H%M%S", localtime(&now));
 	work->fresh = psprintf("%s.new", node->datadir);
 	work->old = psprintf("%s.old-%s", node->datadir, stamp);

@@ -30,8 +30,10 @@ extern void restore_finish(Work *work, const Node *node);
 /*
  * restore_backup
  *		Take a base backup beside the data directory and put it in its place.
- *		Failure ends the program.
+ *		Failure ends the program.  restore_check_backup() does so where putting
+ *		it in its place would not be enough.
  */
+extern void restore_check_backup(const Node *node);
 extern void restore_backup(Work *work, const Node *node,
 						   const Holder *holder);
 

@@ -10,6 +10,7 @@ package RejoinTest;
 use strict;
 use warnings;
 
+use Cwd qw(abs_path);
 use Exporter qw(import);
 use Digest::SHA;
 use FindBin;
@@ -21,7 +22,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 our @EXPORT = qw(start_store store in_store held_by timeline new_pair govern
-  promote write_alone $alone rejoin digest_of place dirname_of make_own own_files
+  promote write_alone $alone rejoin rejoin_again digest_of place data dirname_of make_own own_files
   is_standby_of slot_of);
 
 # ---------------------------------------------------------------------------
@@ -201,11 +202,22 @@ sub rejoin
 	my ($node, @options) = @_;
 	my ($out, $err) = ('', '');
 
-	unshift @options, '-D', $node->data_dir unless grep { $_ eq '-D' } @options;
+	unshift @options, '-D', data($node) unless grep { $_ eq '-D' } @options;
 	IPC::Run::run([ 'leasehold-rejoin', '--timeout=10', @options ], '>', \$out, '2>', \$err);
 	my $code = $? & 127 ? 128 + ($? & 127) : $? >> 8;
 	note("leasehold-rejoin @options: $code\n$out$err");
 	return { code => $code, out => $out, err => $err };
+}
+
+# After a run that was killed: what it had started holds its lock a moment longer.
+sub rejoin_again
+{
+	my (@arguments) = @_;
+	my $run;
+
+	wait_until('the killed run is gone',
+		sub { $run = rejoin(@arguments); $run->{err} !~ /another leasehold-rejoin is at work/ });
+	return $run;
 }
 
 sub digest_of
@@ -224,7 +236,8 @@ sub digest_of
 }
 
 # The whole place: data directory and what may be put beside it.
-sub place { return dirname_of($_[0]->data_dir); }
+sub data  { return abs_path($_[0]->data_dir) // $_[0]->data_dir; }
+sub place { return dirname_of(abs_path($_[0]->basedir) . '/x'); }
 sub dirname_of { my ($path) = @_; $path =~ s{/[^/]+$}{}; return $path; }
 
 my @own = ('postgresql.conf', 'pg_hba.conf', 'pg_ident.conf', 'conf.d/own.conf', 'server.key', 'leasehold.state');

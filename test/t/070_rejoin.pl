@@ -27,7 +27,7 @@ start_store();
 	my $ungoverned = rejoin($a);
 	is($ungoverned->{code}, 0, 'an instance that no lease governs may start');
 	like($ungoverned->{out}, qr/No lease governs/, '... and is told why');
-	ok(!-f $a->data_dir . '/standby.signal', '... as it is');
+	ok(!-f data($a) . '/standby.signal', '... as it is');
 
 	govern($pair, $a);
 	held_by($pair, $b);
@@ -61,7 +61,7 @@ start_store();
 	my $down = rejoin($a, '--wait=0');
 	is($down->{code}, 0, 'the store is down: a standby may start');
 	like($down->{out}, qr/too few members of the store answer/, '... and is told');
-	unlink $a->data_dir . '/standby.signal';
+	unlink data($a) . '/standby.signal';
 	my $primary = rejoin($a, '--wait=0');
 	is($primary->{code}, 4, 'the store is down: what may be an ex-primary waits');
 	store()->start;
@@ -73,12 +73,12 @@ start_store();
 	$b->start;
 
 	# its address has changed: primary_conninfo follows, the rest stays
-	append_to_file($a->data_dir . '/postgresql.auto.conf', "work_mem = '5MB'\n");
-	append_to_file($a->data_dir . '/standby.signal', '');
+	append_to_file(data($a) . '/postgresql.auto.conf', "work_mem = '5MB'\n");
+	append_to_file(data($a) . '/standby.signal', '');
 	in_store("UPDATE leasehold_store.node SET advertise = advertise || ' connect_timeout=7' WHERE name = 'p1-b'");
 	is(rejoin($a)->{code}, 0, 'the address of the holder has changed');
-	like(slurp_file($a->data_dir . '/postgresql.auto.conf'), qr/^primary_conninfo = '.*connect_timeout=7.*'$/m, '... primary_conninfo says so');
-	like(slurp_file($a->data_dir . '/postgresql.auto.conf'), qr/^work_mem = '5MB'$/m, '... and other settings stay');
+	like(slurp_file(data($a) . '/postgresql.auto.conf'), qr/^primary_conninfo = '.*connect_timeout=7.*'$/m, '... primary_conninfo says so');
+	like(slurp_file(data($a) . '/postgresql.auto.conf'), qr/^work_mem = '5MB'$/m, '... and other settings stay');
 	is_standby_of($a, $b, 'new address');
 	$_->stop foreach $a, $b;
 }
@@ -113,8 +113,8 @@ start_store();
 	like($run->{out}, qr/The group never received .* 5 committed transactions/, '... the transactions lost are counted');
 	like($run->{out}, qr/public\.t of database postgres \(\d+\/\d+\/\d+\): $alone/, '... with their rows, by table');
 	is_deeply(own_files($a), $own, '... its own files are kept');
-	is(slurp_file($a->data_dir . '/log/old.log'), "log of " . $a->name . "\n", '... its log, too');
-	ok(!-e $a->data_dir . '.rejoin', '... and nothing is left of the work');
+	is(slurp_file(data($a) . '/log/old.log'), "log of " . $a->name . "\n", '... its log, too');
+	ok(!-e data($a) . '.rejoin', '... and nothing is left of the work');
 
 	my ($kept) = $run->{out} =~ /That log is kept in "(.*)"/;
 	is(dirname_of($kept // ''), place($a) . '/leasehold_lost', 'the lost log is kept beside the data directory');

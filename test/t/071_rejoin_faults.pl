@@ -95,7 +95,7 @@ sub set
 	is(digest_of(place($a)), $before, 'in all of this nothing was changed');
 
 	# settings and options
-	my $store = slurp_file($a->data_dir . '/postgresql.conf') =~ /^leasehold.store = '(.*)'$/m ? $1 : die;
+	my $store = slurp_file(data($a) . '/postgresql.conf') =~ /^leasehold.store = '(.*)'$/m ? $1 : die;
 	set($a, 'leasehold.store', 'embedded');
 	like(rejoin($a)->{err}, qr/the store is embedded/, 'an embedded store has nobody to join');
 	set($a, 'leasehold.store', '');
@@ -105,14 +105,14 @@ sub set
 	is(rejoin($a, '--no-such-option')->{code}, 2, 'an option that does not exist');
 	is(rejoin($a, '-D', place($a))->{code}, 2, 'a directory that is no data directory');
 	is(rejoin($a, '--wait=soon')->{code}, 2, 'a number that is none');
-	append_to_file($a->data_dir . '/postgresql.conf', "broken\n");
+	append_to_file(data($a) . '/postgresql.conf', "broken\n");
 	my $broken = rejoin($a);
 	is($broken->{code}, 2, 'a configuration that the server cannot read');
 	like($broken->{err}, qr/syntax error/, '... what it says is passed on');
-	my $conf = slurp_file($a->data_dir . '/postgresql.conf');
+	my $conf = slurp_file(data($a) . '/postgresql.conf');
 	$conf =~ s/^broken\n//m;
-	unlink $a->data_dir . '/postgresql.conf';
-	append_to_file($a->data_dir . '/postgresql.conf', $conf);
+	unlink data($a) . '/postgresql.conf';
+	append_to_file(data($a) . '/postgresql.conf', $conf);
 
 	# now b takes it: it has all that a had, so nothing needs to be rewound
 	promote($b, slot_of($a));
@@ -201,7 +201,7 @@ sub set
 
 	# the holder goes on to timeline 3: the histories look like those of a descendant
 	$b->stop('fast');
-	append_to_file($b->data_dir . '/standby.signal', '');
+	append_to_file(data($b) . '/standby.signal', '');
 	$b->adjust_conf('postgresql.auto.conf', 'primary_conninfo', "''");
 	$b->start;
 	promote($b);
@@ -224,7 +224,7 @@ sub set
 	my ($a, $b) = @$pair{ 'a', 'b' };
 	my $root = PostgreSQL::Test::Utils::tempdir();
 	my $etc  = "$root/15/main";
-	my $data = $a->data_dir;
+	my $data = data($a);
 
 	$b->stop('fast');
 	write_alone($a);

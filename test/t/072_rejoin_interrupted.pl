@@ -57,7 +57,7 @@ sub diverged
 sub half_a_rewind
 {
 	my ($a, $b) = @_;
-	my ($from, $to) = ($b->data_dir, $a->data_dir);
+	my ($from, $to) = (data($b), data($a));
 	my $file = $b->safe_psql('postgres', "SELECT pg_relation_filepath('t')");
 
 	return <<SH;
@@ -82,11 +82,17 @@ SH
 	$b->safe_psql('postgres', 'CHECKPOINT');
 	my $killed = rejoin($a, '--bindir', bindir_with('pg_rewind', half_a_rewind($a, $b)));
 	is($killed->{code}, 128 + 9, 'killed in the middle of the rewind');
-	isnt(slurp_file($a->data_dir . '/postgresql.conf'), $own->{'postgresql.conf'}, '... the configuration is the holder\'s');
+	isnt(slurp_file(data($a) . '/postgresql.conf'), $own->{'postgresql.conf'}, '... the configuration is the holder\'s');
+
+	my $between = digest_of(place($a));
+	my $dry = rejoin_again($a, '--dry-run');
+	is($dry->{code}, 0, '... a dry run goes by its own configuration all the same');
+	like($dry->{out}, qr/would be rewound/, '... says what it would do');
+	is(digest_of(place($a)), $between, '... and changes nothing');
 
 	# as it is it must not start: not even when nobody else has the lease
 	held_by($pair, '', timeline => 1);
-	is(rejoin($a, '--wait=0')->{code}, 5, '... half rewound, it is not a free lease\'s primary');
+	is(rejoin_again($a, '--wait=0')->{code}, 5, '... half rewound, it is not a free lease\'s primary');
 	held_by($pair, $a->{leasehold_name}, timeline => 1);
 	my $self = rejoin($a, '--wait=0');
 	is($self->{code}, 9, '... nor the holder');
@@ -94,15 +100,13 @@ SH
 	is_deeply(own_files($a), $own, '... its own files are back already');
 
 	held_by($pair, $b);
-	my $dry = rejoin($a, '--dry-run');
-	is($dry->{code}, 0, 'a dry run in between');
 	my $run = rejoin($a);
 	is($run->{code}, 0, 'the next run goes on');
 	like($run->{out}, qr/An earlier run was interrupted/, '... says so');
 	like($run->{out}, qr/pg_rewind: Done/, '... and rewinds');
 	is_deeply(own_files($a), $own, '... its own files are kept');
-	is(slurp_file($a->data_dir . '/log/old.log'), 'log of ' . $a->name . "\n", '... its log, too');
-	ok(!-e $a->data_dir . '.rejoin', '... and nothing is left of the work');
+	is(slurp_file(data($a) . '/log/old.log'), 'log of ' . $a->name . "\n", '... its log, too');
+	ok(!-e data($a) . '.rejoin', '... and nothing is left of the work');
 	is(scalar(@{ [ glob(place($a) . '/leasehold_lost/*/report.txt') ] }), 1, '... the lost log is kept');
 	is_standby_of($a, $b, 'interrupted');
 	$_->stop foreach $a, $b;
@@ -116,12 +120,12 @@ SH
 
 	is(rejoin($a, '--bindir', bindir_with('pg_rewind', half_a_rewind($a, $b)))->{code}, 128 + 9, 'killed in the middle of the rewind');
 	$b->stop('fast');
-	append_to_file($b->data_dir . '/standby.signal', '');
+	append_to_file(data($b) . '/standby.signal', '');
 	$b->adjust_conf('postgresql.auto.conf', 'primary_conninfo', "''");
 	$b->start;
 	promote($b);
 	held_by($pair, $b);
-	my $run = rejoin($a);
+	my $run = rejoin_again($a);
 	is($run->{code}, 7, 'another timeline than the one rewound to: only a base backup helps');
 	like($run->{err}, qr/interrupted half-way/, '... and it is told why');
 	is(rejoin($a, '--allow-basebackup')->{code}, 0, '... if allowed');
@@ -138,8 +142,8 @@ SH
 
 	my $killed = rejoin($a, '--bindir', bindir_with('pg_rewind', "\"$bindir/pg_rewind\" \"\$@\"\nkill -KILL \$PPID"));
 	is($killed->{code}, 128 + 9, 'killed right after the rewind');
-	ok(!-f $a->data_dir . '/standby.signal', '... it would start as a primary');
-	my $run = rejoin($a);
+	ok(!-f data($a) . '/standby.signal', '... it would start as a primary');
+	my $run = rejoin_again($a);
 	is($run->{code}, 0, 'the next run goes on');
 	unlike($run->{out}, qr/pg_rewind/, '... without another rewind');
 	is_deeply(own_files($a), $own, '... its own files are kept');
@@ -172,14 +176,14 @@ SH
 # ---------------------------------------------------------------------------
 {
 	my ($pair, $a, $b, $own) = diverged(hints => 0);
-	my $data = $a->data_dir;
+	my $data = data($a);
 
 	my $killed = rejoin($a, '--allow-basebackup', '--bindir',
 		bindir_with('pg_basebackup', "mkdir $data.new\necho 15 >$data.new/PG_VERSION\nkill -KILL \$PPID"));
 	is($killed->{code}, 128 + 9, 'killed in the middle of the base backup');
 	is_deeply(own_files($a), $own, '... nothing has happened to the directory');
 
-	my $run = rejoin($a, '--allow-basebackup');
+	my $run = rejoin_again($a, '--allow-basebackup');
 	is($run->{code}, 0, 'the next run begins it anew');
 	my ($old) = $run->{out} =~ /The old data directory is kept as "(.*)"/;
 
@@ -199,7 +203,7 @@ SH
 # ---------------------------------------------------------------------------
 {
 	my ($pair, $a, $b, $own) = diverged();
-	my $data = $a->data_dir;
+	my $data = data($a);
 	my $flag = PostgreSQL::Test::Utils::tempdir() . '/flag';
 
 	my $slow = bindir_with('pg_rewind', "touch $flag\nwhile [ -e $flag ]; do sleep 0.1; done\nexec \"$bindir/pg_rewind\" \"\$@\"");
@@ -237,7 +241,7 @@ SH
 	my $pair = new_pair();
 	my ($a, $b) = @$pair{ 'a', 'b' };
 	my $log = place($a) . '/leasehold-rejoin.log';
-	my $program = "$bindir/leasehold-rejoin -D " . $a->data_dir;
+	my $program = "$bindir/leasehold-rejoin -D " . data($a);
 
 	$b->stop('fast');
 	write_alone($a);
