@@ -111,6 +111,15 @@ sub documented_role
 	return $sql;
 }
 
+# 18 has them on unless told otherwise, and others do not know that option.
+sub checksums
+{
+	my ($wanted) = @_;
+	my ($version) = qx{pg_config --version} =~ /(\d+)/;
+
+	return $wanted ? ['--data-checksums'] : $version >= 18 ? ['--no-data-checksums'] : [];
+}
+
 # Options: hints => 0, checksums => 1, standbys => 2, conf => TEXT
 sub new_pair
 {
@@ -123,7 +132,7 @@ sub new_pair
 		node_name => "p$n-a",
 		store     => $store_connstr,
 		lease     => $pair->{lease},
-		init      => { allows_streaming => 1, extra => $options{checksums} ? ['-k'] : [] },
+		init      => { allows_streaming => 1, extra => checksums($options{checksums}) },
 		conf      => <<CONF . ($options{conf} // ''));
 wal_log_hints = $hints
 autovacuum = off

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use IPC::Run ();
 use lib "$FindBin::RealBin/../perl";
 use LeaseholdTest;
 use PostgreSQL::Test::Utils;
@@ -176,6 +177,38 @@ sub set
 	unlike($run->{out}, qr/pg_rewind/, '... without a rewind');
 	is_standby_of($c, $b, 'received, not applied');
 	$_->stop foreach $b, $c;
+}
+
+# ---------------------------------------------------------------------------
+# A holder whose control file still shows the old timeline: pg_rewind of 15
+# takes it for being on the same one, and does nothing
+# ---------------------------------------------------------------------------
+{
+	my $pair = new_pair();
+	my ($a, $b) = @$pair{ 'a', 'b' };
+	my ($out, $err) = ('', '');
+
+	$b->stop('fast');
+	write_alone($a);
+	$a->kill_all;
+	govern($pair, $a);
+	$b->start;
+	my ($checkpointer) = $b->pids(qr/checkpointer/);
+	$b->freeze($checkpointer);
+	promote($b, slot_of($a));
+	held_by($pair, $b);
+
+	my $run = IPC::Run::start([ 'leasehold-rejoin', '-D', data($a) ], '>', \$out, '2>', \$err);
+	wait_until('it asks the holder for a checkpoint',
+		sub { $b->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE query = 'CHECKPOINT'") == 1 });
+	$run->pump_nb;
+	unlike($out, qr/pg_rewind/, 'before the holder\'s first checkpoint nothing is rewound');
+	$b->thaw;
+	$run->finish;
+	is($run->result(0), 0, '... after it, it may start');
+	like($out, qr/pg_rewind: Done/, '... and was rewound');
+	is_standby_of($a, $b, 'early');
+	$_->stop foreach $a, $b;
 }
 
 # ---------------------------------------------------------------------------
