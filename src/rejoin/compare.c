@@ -18,24 +18,38 @@
 #define COMPARE_MAX		(64 * 1024)
 #define MESSAGE_HEADER	25		/* 'w', start, end, time */
 
-/* The same bytes of the file in pg_wal; they never leave one segment. */
-static bool
+/*
+ * Read a part of the log, which does not leave its segment and begins with a
+ * page.  Returns how much of it has been written at all: a file is longer than
+ * what stands in it, and a page that is not the one of its place is of no use.
+ */
+static size_t
 read_local(const Node *node, uint32 timeline, uint32 segment_size,
 		   XLogRecPtr from, char *to, size_t size)
 {
 	char		name[MAXFNAMELEN];
 	XLogSegNo	segment;
+	size_t		done = 0;
 	int			fd;
-	bool		good;
 
 	XLByteToSeg(from, segment, segment_size);
 	XLogFileName(name, timeline, segment, segment_size);
 	fd = open(psprintf("%s/pg_wal/%s", node->datadir, name), O_RDONLY | PG_BINARY);
 	if (fd < 0)
-		return false;
-	good = pread(fd, to, size, from % segment_size) == (ssize_t) size;
+		return 0;
+	if (pread(fd, to, size, from % segment_size) != (ssize_t) size)
+		size = 0;
 	close(fd);
-	return good;
+	while (done < size)
+	{
+		XLogPageHeaderData header;
+
+		memcpy(&header, to + done, sizeof(header));
+		if (header.xlp_magic != XLOG_PAGE_MAGIC || header.xlp_pageaddr != from + done)
+			break;
+		done = Min(done + XLOG_BLCKSZ, size);
+	}
+	return done;
 }
 
 /* The next piece of the stream; 0 at its end, or when it takes too long. */
@@ -92,7 +106,8 @@ compare_log(const Node *node, const Local *local, const Holder *holder,
 			uint32 timeline, XLogRecPtr begin, XLogRecPtr end)
 {
 	uint32		segment_size = local->control->xlog_seg_size;
-	XLogRecPtr	from = end - (end - 1) % segment_size - 1;
+	XLogRecPtr	from;
+	size_t		size;
 	char	   *ours;
 	PGconn	   *conn;
 	PGresult   *result;
@@ -101,17 +116,19 @@ compare_log(const Node *node, const Local *local, const Holder *holder,
 
 	if (end <= begin || end > holder->lsn)
 		return true;
-	from = Max(from, begin);
+	/* of the segment in which it ends, whole pages from the start */
+	from = Max(end - (end - 1) % segment_size - 1, begin - begin % XLOG_BLCKSZ);
 	if (end - from > COMPARE_MAX)
-		from = end - COMPARE_MAX;
+		from = end - (end - 1) % XLOG_BLCKSZ - 1 - (COMPARE_MAX - XLOG_BLCKSZ);
 	ours = pg_malloc(COMPARE_MAX);
-	if (!read_local(node, timeline, segment_size, from, ours, end - from) ||
-		(conn = holder_stream(holder, &why)) == NULL)
+	size = read_local(node, timeline, segment_size, from, ours, end - from);
+	if (size == 0 || (conn = holder_stream(holder, &why)) == NULL)
 		return true;
-	result = PQexec(conn, psprintf("START_REPLICATION PHYSICAL %X/%X TIMELINE %u",
-								   LSN_FORMAT_ARGS(from), timeline));
-	if (PQresultStatus(result) == PGRES_COPY_BOTH)
-		same = compare_stream(conn, ours, end - from);
+	result = conn_query(conn, psprintf("START_REPLICATION PHYSICAL %X/%X TIMELINE %u",
+									   LSN_FORMAT_ARGS(from), timeline),
+						options.timeout, &why);
+	if (result != NULL && PQresultStatus(result) == PGRES_COPY_BOTH)
+		same = compare_stream(conn, ours, size);
 	PQclear(result);
 	PQfinish(conn);
 	return same;

@@ -173,44 +173,58 @@ conn_open(const ConnOptions *options_, char **why)
 	return NULL;
 }
 
+/* The next result; NULL at the end, or, with *why set, if there is none in time. */
+static PGresult *
+next_result(PGconn *conn, int seconds, char **why)
+{
+	ClockTime	deadline = clock_now() + seconds * CLOCK_S;
+
+	while (PQisBusy(conn))
+	{
+		struct pollfd fd = {PQsocket(conn), POLLIN, 0};
+
+		if (clock_now() > deadline)
+		{
+			*why = psprintf("no answer within %d s", seconds);
+			return NULL;
+		}
+		poll(&fd, 1, 200);
+		if (!PQconsumeInput(conn))
+		{
+			*why = last_error(conn);
+			return NULL;
+		}
+	}
+	return PQgetResult(conn);
+}
+
 PGresult *
 conn_query(PGconn *conn, const char *sql, int seconds, char **why)
 {
-	ClockTime	deadline = clock_now() + seconds * CLOCK_S;
 	PGresult   *result = NULL;
 	PGresult   *next;
+	char	   *late = NULL;
 
 	if (!PQsendQuery(conn, sql))
 	{
 		*why = last_error(conn);
 		return NULL;
 	}
-	for (;;)
+	while ((next = next_result(conn, seconds, &late)) != NULL)
 	{
-		struct pollfd fd = {PQsocket(conn), POLLIN, 0};
+		ExecStatusType status = PQresultStatus(next);
 
-		if (!PQisBusy(conn))
-		{
-			if ((next = PQgetResult(conn)) == NULL)
-				break;
-			PQclear(result);
-			result = next;
-			continue;
-		}
-		if (clock_now() > deadline)
-		{
-			*why = psprintf("no answer within %d s", seconds);
-			PQclear(result);
-			return NULL;
-		}
-		poll(&fd, 1, 1000);
-		if (!PQconsumeInput(conn))
-			break;
+		PQclear(result);
+		result = next;
+		/* the stream follows, not the end */
+		if (status == PGRES_COPY_BOTH)
+			return result;
 	}
-	if (result != NULL && (PQresultStatus(result) == PGRES_TUPLES_OK ||
-						   PQresultStatus(result) == PGRES_COMMAND_OK))
+	if (late == NULL && result != NULL &&
+		(PQresultStatus(result) == PGRES_TUPLES_OK ||
+		 PQresultStatus(result) == PGRES_COMMAND_OK))
 		return result;
 	PQclear(result);
-	*why = last_error(conn);
+	*why = late ? late : last_error(conn);
 	return NULL;
 }
