@@ -190,7 +190,7 @@ main(int argc, char **argv)
 			   "What it writes has to belong to the user of the server.",
 			   "Run it as that user: runuser -u postgres -- leasehold-rejoin ...");
 	if (options.restart)
-		return restart(argc, argv);
+		return restart();
 	/* we read what the server's programs say */
 	setenv("LC_ALL", "C", 1);
 	return rejoin();

@@ -90,9 +90,7 @@ conf_from_last_start(const char *datadir)
 			found = conf_in(argument);
 		previous = argument;
 	}
-	if (found != NULL && access(found, F_OK) != 0)
-		found = NULL;
-	return found;
+	return found != NULL && access(found, F_OK) == 0 ? absolute(found) : NULL;
 }
 
 /* Is this what the file itself says? "postgres -C" would take too long. */

@@ -84,7 +84,7 @@ extern const char *program_path;
 /* ---- steps: rejoin.c, restart.c ---- */
 
 extern ExitCode rejoin(void);
-extern ExitCode restart(int argc, char **argv);
+extern ExitCode restart(void);
 
 /* ---- files: files.c ---- */
 
@@ -103,6 +103,8 @@ extern void copy_tree(const char *from, const char *to);
 /* The same of a single plain file, unless "to" is as long already. */
 extern void copy_file_once(const char *from, const char *to, bool anew);
 
+/* Could this directory, and those above it, be made? */
+extern bool can_be_made(const char *path);
 extern void make_directory(const char *path);
 extern void make_directories(const char *path);
 extern void remove_tree(const char *path);
@@ -162,7 +164,10 @@ extern char *conn_next_string(const char **list);
 /* NULL, *why set, if it cannot be made within the time that we give it. */
 extern PGconn *conn_open(const ConnOptions *conn, char **why);
 
-/* The same for an answer; the connection is of no more use after NULL. */
+/*
+ * The same for an answer, or the beginning of a stream.  After no answer in
+ * time the connection is of no more use.
+ */
 extern PGresult *conn_query(PGconn *conn, const char *sql, int seconds,
 							char **why);
 

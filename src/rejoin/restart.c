@@ -44,26 +44,35 @@ detach(const char *log)
 		close(fd);
 }
 
-/* Run this program once more, without --restart. */
+/* Run this program once more, by what was found out: our directory is "/". */
 static int
-run_self(int argc, char **argv, const Node *node, const char *extra)
+run_self(const Node *node, const char *extra)
 {
-	char	  **again = pg_malloc((argc + 4) * sizeof(char *));
+	char	   *argv[32];
 	char		self[MAXPGPATH];
 	int			n = 0;
 
 	if (find_my_exec(program_path, self) < 0)
 		refuse(REJOIN_INTERNAL, "could not find the own executable", NULL, NULL);
-	again[n++] = self;
-	for (int i = 1; i < argc; i++)
-		if (strcmp(argv[i], "--restart") != 0)
-			again[n++] = argv[i];
-	again[n++] = "-D";
-	again[n++] = node->datadir;
+	argv[n++] = self;
+	argv[n++] = psprintf("--pgdata=%s", node->datadir);
+	argv[n++] = psprintf("--bindir=%s", node->bindir);
+	argv[n++] = psprintf("--timeout=%d", options.timeout);
+	argv[n++] = psprintf("--wait=%d", options.wait);
+	if (node->config_file != NULL)
+		argv[n++] = psprintf("--config-file=%s", node->config_file);
+	if (options.keep_wal != NULL)
+		argv[n++] = psprintf("--keep-wal=%s", options.keep_wal);
+	if (options.work_dir != NULL)
+		argv[n++] = psprintf("--work-dir=%s", options.work_dir);
+	if (options.allow_backup)
+		argv[n++] = "--allow-basebackup";
+	if (options.remove_old)
+		argv[n++] = "--remove-old";
 	if (extra != NULL)
-		again[n++] = unconstify(char *, extra);
-	again[n] = NULL;
-	return run_program(again, NULL, NULL, NULL);
+		argv[n++] = unconstify(char *, extra);
+	argv[n] = NULL;
+	return run_program(argv, NULL, NULL, NULL);
 }
 
 /* Where the running server writes what does not go to its log collector. */
@@ -84,17 +93,45 @@ server_output(const Node *node, const char *otherwise)
 	return pg_strdup(otherwise);
 }
 
-/* What the server was started with, as "pg_ctl restart" reads it. */
+/* For the shell by which pg_ctl starts the server. */
+static void
+append_quoted(PQExpBuffer out, const char *text)
+{
+	appendPQExpBufferChar(out, '\'');
+	for (; *text != '\0'; text++)
+	{
+		if (*text == '\'')
+			appendPQExpBufferStr(out, "'\\'");
+		appendPQExpBufferChar(out, *text);
+	}
+	appendPQExpBufferChar(out, '\'');
+}
+
+/*
+ * What the server was started with, as "pg_ctl restart" reads it.  The paths
+ * in there may be relative to wherever that was; the last ones are taken.
+ */
 static char *
 start_options(const Node *node)
 {
 	char	   *text = read_whole_file(psprintf("%s/postmaster.opts", node->datadir), NULL);
 	char	   *at = text ? strstr(text, " \"") : NULL;
+	PQExpBufferData out;
 
-	if (at == NULL)
-		return pg_strdup("");
-	at[strcspn(at, "\r\n")] = '\0';
-	return pg_strdup(at + 1);
+	initPQExpBuffer(&out);
+	if (at != NULL)
+	{
+		at[strcspn(at, "\r\n")] = '\0';
+		appendPQExpBufferStr(&out, at + 1);
+	}
+	appendPQExpBufferStr(&out, " -D ");
+	append_quoted(&out, node->datadir);
+	if (node->config_file != NULL)
+	{
+		appendPQExpBufferStr(&out, " -c ");
+		append_quoted(&out, psprintf("config_file=%s", node->config_file));
+	}
+	return out.data;
 }
 
 static int
@@ -129,7 +166,7 @@ control_server(const Node *node, const char *action, const char *log,
 }
 
 ExitCode
-restart(int argc, char **argv)
+restart(void)
 {
 	Node		node;
 	Work		work;
@@ -145,7 +182,7 @@ restart(int argc, char **argv)
 	program_path = make_absolute_path(program_path);
 	detach(log);
 
-	status = run_self(argc, argv, &node, "--ahead");
+	status = run_self(&node, "--ahead");
 	if (status != 0)
 		return status == REJOIN_NOTHING ? REJOIN_READY : status;
 	output = server_output(&node, log);
@@ -153,7 +190,7 @@ restart(int argc, char **argv)
 	say("Stopping the server.");
 	if (node_postmaster(&node) != 0 && control_server(&node, "stop", NULL, NULL) != 0)
 		refuse(REJOIN_FAILED, "the server could not be stopped", NULL, NULL);
-	status = run_self(argc, argv, &node, NULL);
+	status = run_self(&node, NULL);
 	work_open(&work, &node);
 	if (status != 0 && work.phase != WORK_NONE)
 		refuse(status, "the server stays stopped", "Its data directory is half restored.",
