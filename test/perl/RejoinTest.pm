@@ -76,7 +76,7 @@ sub held_by
 		scope, system_identifier, timeline, timeline_begin, timeline_epoch, holder_lsn, sync_set, dropped)
 	VALUES ('$pair->{lease}', '$name', 1, $epoch, 1, 1, 3600000,
 		false, '', 0, 3600000, false, '', '', '$kind',
-		'instance', '$sysid', $timeline, '', $epoch, '', '', false)
+		'instance', '$sysid', $timeline, '', 0, '', '', false)
 	ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = excluded.epoch,
 		version = lease.version + 1, kind = excluded.kind,
 		system_identifier = excluded.system_identifier, timeline = excluded.timeline;
