@@ -63,6 +63,7 @@ demo: deps
 	@{ $(SUB) $(PARALLEL) all && $(SUB) tools; } >demo/build.log 2>&1 && test/install-extension $(SUB) >>demo/build.log 2>&1 \
 		|| { cat demo/build.log; exit 1; }
 	@PG_CONFIG='$(PG_CONFIG)' test/as-user demo/demo
+	@PG_CONFIG='$(PG_CONFIG)' test/as-user demo/standbys
 
 bench: deps
 	$(SUB) $(PARALLEL) all

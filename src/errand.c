@@ -178,10 +178,14 @@ slot_has_node(const char *name, const Peers *peers)
 	return false;
 }
 
-/* One of our slots that no node uses any more; NULL if there is none. */
+/*
+ * One of our slots that a node had, but no node has any more; NULL if there is
+ * none.  A slot that was made ahead for a standby to come has had no node yet.
+ */
 static char *
 find_orphan(const Peers *peers)
 {
+	bool	   *had_node = leasehold_shared->slot_had_node;
 	char	   *orphan = NULL;
 
 	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
@@ -190,9 +194,12 @@ find_orphan(const Peers *peers)
 		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
 		const char *name = NameStr(slot->data.name);
 
-		if (slot->in_use && slot->active_pid == 0 && SlotIsPhysical(slot) &&
-			strncmp(name, LEASEHOLD_SLOT_PREFIX, strlen(LEASEHOLD_SLOT_PREFIX)) == 0 &&
-			!slot_has_node(name, peers))
+		if (!slot->in_use || !SlotIsPhysical(slot) ||
+			strncmp(name, LEASEHOLD_SLOT_PREFIX, strlen(LEASEHOLD_SLOT_PREFIX)) != 0)
+			had_node[i] = false;
+		else if (slot_has_node(name, peers))
+			had_node[i] = true;
+		else if (had_node[i] && slot->active_pid == 0)
 			orphan = pstrdup(name);
 	}
 	LWLockRelease(ReplicationSlotControlLock);

@@ -10,6 +10,7 @@
 
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
+#include "replication/slot.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -58,7 +59,7 @@ shared_size(void)
 {
 	return add_size(add_size(MAXALIGN(sizeof(LeaseholdShared)), pages_size()),
 					add_size(survey_size(),
-							 PG_CACHE_LINE_SIZE +
+							 PG_CACHE_LINE_SIZE + MAXALIGN(max_replication_slots) +
 							 mul_size(sizeof(FenceBackendPadded),
 									  backend_places())));
 }
@@ -194,6 +195,7 @@ init_shared(LeaseholdShared *shared)
 	init_page(&shared->orders, &at, sizeof(InstanceOrders));
 	init_page(&shared->farewell, &at, sizeof(Farewell));
 	init_survey(shared, &at);
+	shared->slot_had_node = (bool *) carve(&at, max_replication_slots);
 	init_fence(&shared->fence, &at);
 
 	init_seat(&shared->keeper);

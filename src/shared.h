@@ -379,6 +379,8 @@ typedef struct LeaseholdShared
 	pg_atomic_uint64 flush_asked;	/* rises with every request */
 	pg_atomic_uint64 flush_done;	/* the last one carried out ... */
 	pg_atomic_uint64 flushed_to;	/* ... and how far that came */
+	/* by place: a replication slot that a node of the group had [steward] */
+	bool	   *slot_had_node;
 	/* standbys must not follow this instance any more */
 	pg_atomic_uint32 superseded;
 	/* an EndQuestion: the keeper asks, the steward answers */

@@ -769,7 +769,11 @@ sub standby
 	my $node = $class->new($name);
 	my $backup = "for_$name";
 
-	$from->backup($backup);
+	# the slot is made ahead, as docs/replication.md says
+	my $slot = 'leasehold_' . ($options{node_name} // $name);
+	my $there = $from->safe_psql('postgres',
+		"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '$slot'");
+	$from->backup($backup, backup_options => $there ? [] : [ '-C', '-S', $slot ]);
 	$node->init_from_backup($from, $backup);
 	$node->set_standby_mode;
 	$node->{leasehold_name} = $options{node_name} // $name;

@@ -79,7 +79,7 @@ sub find
 documented($a, 'CREATE EXTENSION leasehold');
 $b->safe_psql('postgres', 'CREATE EXTENSION leasehold');
 documented($a, find(qr/^SELECT leasehold.init_store/), '42710');	# it is one already
-documented($a, find(qr/^SELECT leasehold.create_lease/));
+documented($a, find(qr/^SELECT leasehold.create_lease.*independent/));
 foreach my $node ($a, $b)
 {
 	documented($node, find(qr/^ALTER SYSTEM SET leasehold.lease/));
@@ -107,6 +107,14 @@ is($group->holder // '', $b, 'the holder stayed holder');
 documented($b, "SELECT leasehold.drop_node('c')", '42704');			# there is none
 documented($a, 'SELECT leasehold.leave()', '55000');					# still named
 documented($a, 'DROP EXTENSION leasehold', '55006');					# still governed
+
+# a primary and its standbys
+my $physical = LeaseholdTest->new(kind => 'physical', nodes => [ 'p', 'q' ], ttl => '2s');
+my ($p, $q) = $physical->nodes;
+documented($p, find(qr/^SELECT leasehold.create_lease.*physical/), '42710');	# it is there
+documented($_, find(qr/^SELECT node, role/)) foreach $p, $q;
+documented($_, find(qr/^SELECT item, detail, remedy/)) foreach $p, $q;
+documented($p, $_) foreach grep { /rewinder|pg_read_binary_file|pg_ls_dir|pg_stat_file/ } sort keys %sql;
 $run{$_} or fail("not run: $_") foreach sort keys %sql;
 
 # ---------------------------------------------------------------------------
@@ -127,7 +135,7 @@ my @patterns = (
 	qr/^make tap T=test\/t\/\w+\.pl$/,
 	qr/^psql -d leasehold_store (-v leasehold_role=\w+ )?-f "\$\(pg_config --sharedir\)\/extension\/leasehold-store\.sql"$/,	# below
 	qr/^pg_ctl -D "\$(PGDATA|OLD|NEW)" /,						# 060_operations.pl
-	qr/^pg_upgrade /, qr/^psql -c ["'](ALTER EXTENSION|SELECT leasehold.switchover)/);
+	qr/^pg_upgrade /, qr/^pg_basebackup -D "\$PGDATA" /,	# LeaseholdTest::Node->standby qr/^psql -c ["'](ALTER EXTENSION|SELECT leasehold.switchover)/);
 
 foreach my $command (sort keys %shell)
 {
