@@ -135,7 +135,7 @@ my @patterns = (
 	qr/^make tap T=test\/t\/\w+\.pl$/,
 	qr/^psql -d leasehold_store (-v leasehold_role=\w+ )?-f "\$\(pg_config --sharedir\)\/extension\/leasehold-store\.sql"$/,	# below
 	qr/^pg_ctl -D "\$(PGDATA|OLD|NEW)" /,						# 060_operations.pl
-	qr/^pg_upgrade /, qr/^pg_basebackup -D "\$PGDATA" /,	# LeaseholdTest::Node->standby qr/^psql -c ["'](ALTER EXTENSION|SELECT leasehold.switchover)/);
+	qr/^pg_upgrade /, qr/^pg_basebackup -D "\$PGDATA" /, qr/^psql -c ["'](ALTER EXTENSION|SELECT leasehold.switchover)/);
 
 foreach my $command (sort keys %shell)
 {
