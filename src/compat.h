@@ -15,9 +15,12 @@
  */
 #undef ENABLE_GSS
 
+#include "miscadmin.h"
 #include "replication/walsender_private.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/sinvaladt.h"
+#include "utils/backend_status.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
 #include "utils/memutils.h"
@@ -78,6 +81,27 @@
 #else
 #define compat_wait_event(name) PG_WAIT_EXTENSION
 #endif
+
+/*
+ * A worker without a database is not seen in pg_stat_activity unless it shows
+ * itself.  Up to 16 the places there are those of the invalidation queue: as one
+ * that only sends, this process need not read it.
+ */
+static inline void
+compat_show_worker(void)
+{
+#if PG_VERSION_NUM < 170000
+	SharedInvalBackendInit(true);
+#endif
+	InitializeSessionUserIdStandalone();
+	pgstat_beinit();
+#if PG_VERSION_NUM >= 180000
+	pgstat_bestart_initial();
+	pgstat_bestart_final();
+#else
+	pgstat_bestart();
+#endif
+}
 
 /* ---- replication slots ---- */
 

@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "compat.h"
 #include "workers.h"
 
 /* From one start of a worker to the next. */
@@ -50,6 +51,7 @@ workers_start(void)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
 	BackgroundWorkerUnblockSignals();
+	compat_show_worker();
 	ConfigReloadPending = true;
 }
 

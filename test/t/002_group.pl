@@ -74,4 +74,9 @@ is($verdict->{conflicts}, 0, 'each epoch has one node');
 is($verdict->{missing}, 0, 'nothing acknowledged is missing');
 cmp_ok(@{ $verdict->{takeovers} }, '>=', 2, 'the writes moved with the lease');
 
+is($_->safe_psql('postgres',
+		"SELECT string_agg(backend_type, ', ' ORDER BY backend_type) FROM pg_stat_activity WHERE backend_type LIKE 'leasehold %'"),
+	'leasehold keeper, leasehold prober, leasehold steward',
+	$_->name . ': its workers show in pg_stat_activity') foreach grep { $_->alive } $group->nodes;
+
 done_testing();
