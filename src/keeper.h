@@ -5,7 +5,8 @@
  * Layer 4.  keeper.c is the loop and the life of the process, keeper_member.c
  * the conversation with one member, keeper_list.c what the members make up
  * together, keeper_drain.c giving the lease up, keeper_publish.c what others get
- * to see.
+ * to see; of a primary and its standbys, keeper_instance.c what this instance is
+ * and shall become, keeper_sync.c whom commits wait for.
  */
 #ifndef LEASEHOLD_KEEPER_H
 #define LEASEHOLD_KEEPER_H
