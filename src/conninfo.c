@@ -17,43 +17,16 @@
 #include "utils/varlena.h"
 
 #include "conninfo.h"
+#include "list.h"
 
-/* Where the next string of the list begins; quotes protect a semicolon. */
-static const char *
-string_end(const char *at)
-{
-	bool		quoted = false;
-
-	for (; *at != '\0'; at++)
-	{
-		if (quoted && *at == '\\' && at[1] != '\0')
-			at++;
-		else if (*at == '\'')
-			quoted = !quoted;
-		else if (*at == ';' && !quoted)
-			break;
-	}
-	return at;
-}
-
-/* The next string of the list, trimmed; NULL at its end. */
+/* The next string of the list; NULL at its end. */
 static char *
 next_string(const char **at)
 {
-	while (**at != '\0')
-	{
-		const char *start = *at;
-		const char *end = string_end(start);
+	const char *string;
+	size_t		length;
 
-		*at = *end == ';' ? end + 1 : end;
-		while (start < end && isspace((unsigned char) *start))
-			start++;
-		while (end > start && isspace((unsigned char) end[-1]))
-			end--;
-		if (end > start)
-			return pnstrdup(start, end - start);
-	}
-	return NULL;
+	return list_next(at, &string, &length) ? pnstrdup(string, length) : NULL;
 }
 
 /*

@@ -8,6 +8,8 @@
 
 #include <poll.h>
 
+#include "list.h"
+
 /* ------------------------------------------------------------------------
  * Connection strings
  * ------------------------------------------------------------------------
@@ -104,37 +106,13 @@ conn_label(const ConnOptions *conn)
 					dbname ? "/" : "", dbname ? dbname : "");
 }
 
-/* As src/conninfo.c does it for the server: quotes protect a semicolon. */
 char *
 conn_next_string(const char **list)
 {
-	const char *at = *list;
+	const char *string;
+	size_t		length;
 
-	while (*at != '\0')
-	{
-		const char *start = at;
-		const char *end;
-		bool		quoted = false;
-
-		for (; *at != '\0' && (*at != ';' || quoted); at++)
-		{
-			if (quoted && *at == '\\' && at[1] != '\0')
-				at++;
-			else if (*at == '\'')
-				quoted = !quoted;
-		}
-		end = at;
-		if (*at == ';')
-			at++;
-		while (start < end && isspace((unsigned char) *start))
-			start++;
-		while (end > start && isspace((unsigned char) end[-1]))
-			end--;
-		*list = at;
-		if (end > start)
-			return pnstrdup(start, end - start);
-	}
-	return NULL;
+	return list_next(list, &string, &length) ? pnstrdup(string, length) : NULL;
 }
 
 /* ------------------------------------------------------------------------
