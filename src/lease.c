@@ -335,8 +335,8 @@ tick_holder(LeaseState *lease, ClockTime now)
 }
 
 /*
- * R4: chance decides the next round.  Where it is not a rival but an error that
- * keeps a majority from being won, rounds become rarer, up to one in a ttl.
+ * R4: chance decides the next round.  Where it is not a rival but errors that
+ * keep every member from being won, rounds become rarer, up to one in a ttl.
  */
 static void
 back_off(LeaseState *lease, bool by_errors, ClockTime now)
@@ -357,6 +357,7 @@ tick_acquiring(LeaseState *lease, ClockTime now)
 	int			spare = lease->list_size - lease_majority(lease);
 	int			refused = 0;
 	int			failed = 0;
+	int			won = 0;
 
 	if (now < rule_earned_until(lease))
 	{
@@ -371,12 +372,13 @@ tick_acquiring(LeaseState *lease, ClockTime now)
 	{
 		refused += lease->member[i].refused_epoch == lease->epoch;
 		failed += lease->member[i].failed_epoch == lease->epoch;
+		won += lease->member[i].contribution != 0;
 	}
 	if (!lease->able || refused > spare ||
 		now >= lease->phase_since + rule_acquire_timeout(lease))
 	{
 		/* what was won is given back (R4) */
-		back_off(lease, failed > spare, now);
+		back_off(lease, failed > spare && won == 0, now);
 		lease->free_since = 0;
 		abandon(lease, LEASE_REASON_BACKING_OFF, now);
 	}
