@@ -309,7 +309,7 @@ sub kill_server
 	my ($name) = @_;
 	my ($postmaster) = slurp("$dir/$name/postmaster.pid") =~ /^(\d+)/;
 
-	kill 'KILL', $postmaster, processes($name);
+	kill 'KILL', (grep { $_ != $postmaster } processes($name)), $postmaster;
 	kill 'KILL', $_ foreach processes($name);
 	waitpid delete $pid{$name}, 0 if $pid{$name};
 	wait_for("$name is dead", sub { !grep { slurp("/proc/$_/stat") !~ /\) [ZX]/ } processes($name) });
