@@ -124,7 +124,7 @@ PG_CPPFLAGS = -Isrc -I$(libpq_srcdir)
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-cast-function-type \
 	$(if $(WERROR),-Werror)
-SHLIB_LINK_INTERNAL = $(libpq)
+SHLIB_LINK_INTERNAL = $(libpq) -lpthread
 
 EXTRA_CLEAN = tmp_check demo/build.log \
 	test/tools/writer test/tools/pgproxy test/fake/wallclock.so \

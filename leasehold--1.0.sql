@@ -83,6 +83,60 @@ COMMENT ON VIEW leasehold.history IS
 'every change of hands, as the store said when it was last read';
 
 -- ---------------------------------------------------------------------------
+-- Paths between the nodes: from shared memory, at once, on any node
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION leasehold.identity(
+	OUT node text, OUT system_identifier text, OUT role text, OUT state text,
+	OUT timeline integer)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_identity'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 1;
+
+COMMENT ON FUNCTION leasehold.identity() IS
+'which node this is: what the probers of the others ask';
+
+CREATE FUNCTION leasehold.peers(
+	OUT peer text, OUT kind text, OUT status text, OUT phase text,
+	OUT since interval, OUT last_ok interval, OUT latency interval,
+	OUT latency_p50 interval, OUT latency_p99 interval, OUT failures integer,
+	OUT sqlstate text, OUT error text, OUT cause text, OUT address text,
+	OUT age interval)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_peers'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 10;
+
+CREATE VIEW leasehold.peers AS SELECT * FROM leasehold.peers();
+
+COMMENT ON VIEW leasehold.peers IS
+'every node and member that this node should reach, and whether it does';
+
+CREATE FUNCTION leasehold.connectivity(
+	OUT source text, OUT target text, OUT status text, OUT phase text,
+	OUT latency interval, OUT since interval, OUT reported interval,
+	OUT error text, OUT kind text, OUT cause text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_connectivity'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 30;
+
+CREATE VIEW leasehold.connectivity AS SELECT * FROM leasehold.connectivity();
+
+COMMENT ON VIEW leasehold.connectivity IS
+'every path of every node, as that node said when it was last heard';
+
+CREATE FUNCTION leasehold.outages(
+	OUT source text, OUT target text, OUT began timestamptz,
+	OUT ended timestamptz, OUT phase text, OUT error text, OUT cause text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_outages'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 100;
+
+CREATE VIEW leasehold.outages AS SELECT * FROM leasehold.outages();
+
+COMMENT ON VIEW leasehold.outages IS
+'every loss of a path that once stood';
+
+-- ---------------------------------------------------------------------------
 -- Leases
 -- ---------------------------------------------------------------------------
 
@@ -217,12 +271,13 @@ COMMENT ON FUNCTION leasehold.check() IS
 'everything about this node, its settings and its members that would make the promise untrue';
 
 -- ---------------------------------------------------------------------------
--- Privileges: holds and epoch are for everyone
+-- Privileges: holds, epoch and identity are for everyone
 -- ---------------------------------------------------------------------------
 
 REVOKE ALL ON FUNCTION
 	leasehold.status(), leasehold.leases(), leasehold.nodes(),
-	leasehold.history(), leasehold.check(),
+	leasehold.history(), leasehold.check(), leasehold.peers(),
+	leasehold.connectivity(), leasehold.outages(),
 	leasehold.create_lease(text, interval, text),
 	leasehold.alter_lease(text, interval), leasehold.drop_lease(text),
 	leasehold.acquire(text, interval, boolean), leasehold.release(text),
@@ -235,9 +290,11 @@ FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
 	leasehold.status(), leasehold.leases(), leasehold.nodes(),
-	leasehold.history(), leasehold.check()
+	leasehold.history(), leasehold.check(), leasehold.peers(),
+	leasehold.connectivity(), leasehold.outages()
 TO pg_monitor;
 
 GRANT SELECT ON
-	leasehold.status, leasehold.leases, leasehold.nodes, leasehold.history
+	leasehold.status, leasehold.leases, leasehold.nodes, leasehold.history,
+	leasehold.peers, leasehold.connectivity, leasehold.outages
 TO pg_monitor;

@@ -94,18 +94,54 @@ CREATE TABLE leasehold_store.history (
     PRIMARY KEY (lease, epoch, to_node)
 );
 
+-- What each node says of itself and of its paths to the others; for people and
+-- for other nodes to read, nothing is decided by it.
+CREATE TABLE leasehold_store.report (
+    node            text PRIMARY KEY,
+    incarnation     bigint NOT NULL,
+    seq             bigint NOT NULL,
+    body            text NOT NULL
+) WITH (fillfactor = 50);
+
+-- Every loss of a path that once stood.  Microseconds since 1970 by the clock of
+-- the node that lost it; ended is 0 while it lasts.
+CREATE TABLE leasehold_store.outage (
+    source          text NOT NULL,
+    target          text NOT NULL,
+    began           bigint NOT NULL,
+    ended           bigint NOT NULL,
+    phase           text NOT NULL,
+    cause           text NOT NULL,
+    error           text NOT NULL,
+    PRIMARY KEY (source, target, began)
+);
+
+-- One node asks another for something: to try a path, to repair itself.
+CREATE TABLE leasehold_store.mail (
+    id              text PRIMARY KEY,
+    to_node         text NOT NULL,
+    from_node       text NOT NULL,
+    from_incarnation bigint NOT NULL,
+    operation       text NOT NULL,
+    arguments       text NOT NULL,
+    answered        boolean NOT NULL,
+    answer          text NOT NULL
+);
+
 -- A role for the nodes, with the least rights that do:
 --
 --     CREATE ROLE leasehold LOGIN;
 --     GRANT CONNECT ON DATABASE leasehold_store TO leasehold;
 --     GRANT USAGE ON SCHEMA leasehold_store TO leasehold;
 --     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store TO leasehold;
---     GRANT DELETE ON leasehold_store.node, leasehold_store.history TO leasehold;
+--     GRANT DELETE ON leasehold_store.node, leasehold_store.history,
+--         leasehold_store.report, leasehold_store.outage, leasehold_store.mail TO leasehold;
 --
 -- psql makes it when asked by -v leasehold_role=NAME:
 \if :{?leasehold_role}
 CREATE ROLE :"leasehold_role" LOGIN;
 GRANT USAGE ON SCHEMA leasehold_store TO :"leasehold_role";
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store TO :"leasehold_role";
-GRANT DELETE ON leasehold_store.node, leasehold_store.history TO :"leasehold_role";
+GRANT DELETE ON leasehold_store.node, leasehold_store.history,
+    leasehold_store.report, leasehold_store.outage, leasehold_store.mail TO :"leasehold_role";
 \endif

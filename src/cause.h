@@ -86,6 +86,13 @@ typedef struct Fault
  */
 extern Cause cause_of(const Fault *fault, PathPhase *phase);
 
+/*
+ * fault_of_message
+ *		Fill by_server, sqlstate, routine and message from what libpq said of a failed
+ *		connect with PQERRORS_VERBOSE.
+ */
+extern void fault_of_message(Fault *fault, const char *text);
+
 /* A short name, as in reports and NOTIFY: "no_hba"; and the reverse, or -1. */
 extern const char *cause_name(Cause cause);
 extern int	cause_of_name(const char *name);

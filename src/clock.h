@@ -20,6 +20,7 @@
 typedef int64_t ClockTime;
 
 #define CLOCK_NEVER		INT64_MAX	/* later than every moment */
+#define CLOCK_US		INT64_C(1000)
 #define CLOCK_MS		INT64_C(1000000)
 #define CLOCK_S			(INT64_C(1000) * CLOCK_MS)
 

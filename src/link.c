@@ -33,6 +33,7 @@ static void
 note_fault(Link *link, const char *message, const char *sqlstate)
 {
 	copy_fault(link, message);
+	strlcpy(link->said, message, sizeof(link->said));
 	strlcpy(link->sqlstate, sqlstate, sizeof(link->sqlstate));
 }
 
@@ -63,6 +64,7 @@ link_start(Link *link, const char *const *keywords, const char *const *values,
 		   ClockTime deadline)
 {
 	link_close(link);
+	link->timed_out = false;
 	link->conn = PQconnectStartParams(keywords, values, 0);
 	if (link->conn == NULL)
 	{
@@ -81,9 +83,16 @@ link_start(Link *link, const char *const *keywords, const char *const *values,
 	return true;
 }
 
+void
+link_explain(Link *link)
+{
+	PQsetErrorVerbosity(link->conn, PQERRORS_VERBOSE);
+}
+
 static LinkEvent
 poll_connect(Link *link)
 {
+	link->stage = PQstatus(link->conn);
 	switch (PQconnectPoll(link->conn))
 	{
 		case PGRES_POLLING_OK:
@@ -215,6 +224,7 @@ link_poll(Link *link, ClockTime now, PGresult **result)
 		lose(link, link->state == LINK_CONNECTING ?
 			 "no connection within the time allowed" :
 			 "no answer within the time allowed", "08006");
+		link->timed_out = true;
 		return LINK_LOST;
 	}
 	return event;

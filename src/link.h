@@ -36,7 +36,10 @@ typedef struct Link
 	uint32		wants;			/* WL_SOCKET_* to wait for */
 	pgsocket	socket;			/* as last seen; PGINVALID_SOCKET if none */
 	bool		notified;		/* a notification has arrived */
+	bool		timed_out;		/* lost because of its deadline */
+	ConnStatusType stage;		/* how far the connect had come, at the last look */
 	char		fault[256];		/* why it is down, or the last request failed */
+	char		said[1024];		/* all that libpq said of it */
 	char		sqlstate[6];
 } Link;
 
@@ -57,6 +60,13 @@ typedef enum LinkEvent
  */
 extern bool link_start(Link *link, const char *const *keywords,
 					   const char *const *values, ClockTime deadline);
+
+/*
+ * link_explain
+ *		Right after link_start(): have errors of the server told with all that
+ *		cause_of() wants to know, in link->said.
+ */
+extern void link_explain(Link *link);
 
 /* Send one statement; the state must be LINK_IDLE. */
 extern bool link_send(Link *link, const char *sql, int nparams,

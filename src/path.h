@@ -29,29 +29,33 @@ typedef enum PathStatus
 {
 	PATH_UNKNOWN,				/* not probed yet */
 	PATH_OK,
-	PATH_DEGRADED,				/* stands, and is much slower than it used to be */
+	PATH_DEGRADED,				/* stands, much slower than before or hardly in time */
 	PATH_FLAPPING,				/* comes and goes */
 	PATH_UNREACHABLE
 } PathStatus;
 
-#define PATH_BUCKETS		40	/* of latencies: four for each factor of two */
+#define PATH_BUCKETS		81	/* of latencies, 20 us to 20 s: four for each factor of two */
 #define PATH_RECENT			8
-#define PATH_FLIPS			8
+
+/* A path flaps that has changed so often within so many intervals. */
+#define FLIPS_TO_FLAP		4
+#define FLAP_INTERVALS		12
 
 typedef struct Path
 {
 	PathStatus	status;
-	PathPhase	phase;			/* where the last failure was; PHASE_READY if it stands */
-	int			cause;			/* a Cause of cause.h; 0 if it stands */
+	/* of the last failure, if it is unreachable or flapping; else READY and 0 */
+	PathPhase	phase;
+	int			cause;			/* a Cause of cause.h */
 	ClockTime	since;			/* of the status */
 	ClockTime	last_ok;		/* 0: never */
 	ClockTime	latency;		/* of the last success */
 	int			failures;		/* in a row */
 	bool		up;				/* the last probe succeeded */
 	/* when "up" changed last, the newest first; 0: never */
-	ClockTime	flip[PATH_FLIPS];
-	/* latencies: of late, and of long ago with less and less weight */
-	ClockTime	recent[PATH_RECENT];
+	ClockTime	flip[FLIPS_TO_FLAP];
+	/* latencies: of late, and those before, of long ago with less and less weight */
+	ClockTime	recent[PATH_RECENT];	/* the newest first */
 	int			nrecent;
 	uint16_t	bucket[PATH_BUCKETS];
 	uint16_t	weight;			/* of all buckets */
@@ -76,9 +80,11 @@ extern void path_init(Path *path, ClockTime now);
 
 /*
  * path_succeeded, path_failed
- *		One probe has ended at "now".  A path that has been up and down at least
- *		FLIPS_TO_FLAP times within FLAP_INTERVALS intervals is flapping, and stays so
- *		until it has not changed for that long.
+ *		One probe has ended at "now".  A path that has changed between up and down at
+ *		least FLIPS_TO_FLAP times within FLAP_INTERVALS intervals is flapping, and stays
+ *		so until it has not changed for that long; that is one PATH_CHANGED when it
+ *		begins and one when it ends.  What a path that has never been probed becomes
+ *		is no such change.
  */
 extern PathChange path_succeeded(Path *path, ClockTime now, ClockTime latency,
 								 const PathRules *rules);
@@ -88,7 +94,8 @@ extern PathChange path_failed(Path *path, ClockTime now, PathPhase phase,
 /*
  * path_quantile
  *		The latency that "percent" of all probes were no slower than, within a fifth
- *		(that of the bucket's upper edge); 0 if none has succeeded yet.
+ *		(that of the bucket's upper edge, so never less than it was) from 20 us to 20 s;
+ *		0 if none has succeeded yet.
  */
 extern ClockTime path_quantile(const Path *path, int percent);
 

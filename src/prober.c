@@ -1,94 +1,145 @@
 /*
  * prober.c
- *		The background worker that may resolve names.
+ *		The background worker that knows the paths: it reaches every node and every
+ *		member of the store, holds a session with each, and says what it finds.
  *
- * Resolving a name blocks, for many seconds when the name servers are gone, and
- * knows nothing of latches and signals.  So that neither keeper nor steward
- * ever does it, and so that this worker can end at once when it is told to, a
- * child process asks the resolver and writes what it learns into a pipe.  The
- * addresses are published; those of a name that cannot be resolved any more
- * stay.
+ * It is the only one that may resolve names (see resolver.c), and resolves those
+ * of the keeper, too.  Each peer is probed phase by phase and then asked over the
+ * same session at every interval; at most one session with each.  Nothing here
+ * blocks: one WaitEventSet, one deadline for each probe.
  *
- * The names are those in leasehold.store, and, on a server without local
- * sockets, the one that it listens on.  Where all is numeric nothing is done.
- *
- * Started by the postmaster; shared memory only.  Must never be waited for.
+ * Started by the postmaster, on a standby too; shared memory only.  Must never be
+ * waited for, but by sessions that ask it to try a path.
  */
 #include "postgres.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include <locale.h>
 
-#include "lib/stringinfo.h"
+#include "access/xlog.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "postmaster/postmaster.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/pg_shmem.h"
 #include "utils/memutils.h"
 #include "utils/varlena.h"
 
 #include "compat.h"
-#include "conninfo.h"
-#include "settings.h"
-#include "shared.h"
+#include "prober.h"
 #include "workers.h"
 
-#define REFRESH			(30 * CLOCK_S)
-#define RETRY_MIN		CLOCK_S
-#define RETRY_MAX		(5 * CLOCK_S)
-#define CHILD_MAX_S		60		/* no resolver takes longer */
+#define LOOK_UP			CLOCK_S	/* how often the peers are looked up */
+#define PUBLISH_RETRY	(20 * CLOCK_MS)
+#define MAIL_POLL		(50 * CLOCK_MS) /* while a repair is under way */
+/* A session that ends soon after it began is not begun again at once. */
+#define SESSION_MIN		CLOCK_S
 
-#define HOST_LEN		sizeof(((Addresses *) 0)->entry[0].host)
-#define ADDRESS_LEN		sizeof(((Addresses *) 0)->entry[0].address)
-
-typedef struct ProberName
+Peer *
+prober_find(const Prober *prober, const char *name)
 {
-	char		host[HOST_LEN];
-	bool		answered;		/* in this round */
-	bool		failing;		/* as last logged */
-	char		fault[128];
-} ProberName;
-
-typedef struct Prober
-{
-	int			n;
-	ProberName	name[ADDRESS_MAX];
-	Addresses	addresses;		/* as published */
-	ClockTime	next;
-	ClockTime	backoff;
-	pid_t		child;			/* that asks the resolver; or 0 */
-	int			pipe;			/* what it says */
-	MemoryContext cycle_context;
-} Prober;
+	for (int i = 0; i < prober->npeers; i++)
+		if (strcmp(prober->peer[i]->name, name) == 0)
+			return prober->peer[i];
+	return NULL;
+}
 
 /* ------------------------------------------------------------------------
- * The names
+ * Who is there to be reached
  * ------------------------------------------------------------------------
  */
 
 static void
-add_name(const char *host, void *arg)
+drop_peer(Prober *prober, int i)
 {
-	Prober	   *prober = (Prober *) arg;
+	Peer	   *peer = prober->peer[i];
 
-	if (prober->n == ADDRESS_MAX || strlen(host) >= HOST_LEN)
-		return;
-	for (int i = 0; i < prober->n; i++)
-		if (strcmp(prober->name[i].host, host) == 0)
-			return;
-	strlcpy(prober->name[prober->n].host, host, HOST_LEN);
-	prober->n++;
+	watch_forget(prober, peer);
+	probe_close(&peer->probe);
+	if (peer->traffic != NULL)
+		pfree(peer->traffic);
+	pfree(peer);
+	prober->peer[i] = prober->peer[--prober->npeers];
+	prober->sockets_changed = true;
+}
+
+static Peer *
+make_peer(Prober *prober, const char *name, bool member, ClockTime now)
+{
+	Peer	   *peer = MemoryContextAllocZero(TopMemoryContext, sizeof(Peer));
+
+	strlcpy(peer->name, name, sizeof(peer->name));
+	peer->member = member;
+	peer->outage = -1;
+	peer->next = now;
+	path_init(&peer->path, now);
+	if (member)
+		peer->traffic = MemoryContextAllocZero(TopMemoryContext, sizeof(Traffic));
+	prober->peer[prober->npeers++] = peer;
+	return peer;
 }
 
 static void
-add_listen_name(Prober *prober)
+note_peer(Prober *prober, const char *name, bool member, const char *address,
+		  ClockTime now)
+{
+	Peer	   *peer = prober_find(prober, name);
+
+	if (peer == NULL && prober->npeers == paths_entries_max())
+		return;
+	if (peer == NULL)
+		peer = make_peer(prober, name, member, now);
+	peer->present = true;
+	if (strcmp(peer->address, address) == 0)
+		return;
+	strlcpy(peer->address, address, sizeof(peer->address));
+	probe_close(&peer->probe);
+	peer->next = now;
+	prober->sockets_changed = true;
+}
+
+/* False if the keeper is reading the nodes just now. */
+static bool
+note_nodes(Prober *prober, ClockTime now)
+{
+	Survey	   *survey = leasehold_shared->survey;
+
+	if (!LWLockConditionalAcquire(leasehold_shared->survey_lock, LW_SHARED))
+		return false;
+	for (int i = 0; i < survey->nnodes; i++)
+		if (strcmp(survey->node[i].name, settings_node_name()) != 0)
+			note_peer(prober, survey->node[i].name, false,
+					  survey->node[i].advertise, now);
+	LWLockRelease(leasehold_shared->survey_lock);
+	return true;
+}
+
+static void
+note_members(Prober *prober, ClockTime now)
+{
+	Conninfo   *conninfo = palloc(sizeof(Conninfo) * LEASE_MEMBERS_MAX);
+	int			n = setting_store == NULL ? 0 :
+		conninfo_split(setting_store, conninfo, LEASE_MEMBERS_MAX);
+
+	for (int i = 0; i < n; i++)
+		note_peer(prober, conninfo[i].label, true, conninfo[i].text, now);
+}
+
+/* The string by which this node connects to the peer; palloc'd, or NULL. */
+static char *
+peer_conninfo(const Peer *peer)
+{
+	if (peer->member)
+		return pstrdup(peer->address);
+	return conninfo_for_peer(peer->address,
+							 setting_peer_options ? setting_peer_options : "",
+							 "leasehold prober", "postgres");
+}
+
+/* On a server without local sockets, the name that it listens on. */
+static void
+want_listen_name(Resolver *resolver)
 {
 	char	   *hosts = pstrdup(ListenAddresses ? ListenAddresses : "");
 	List	   *list;
@@ -106,329 +157,201 @@ add_listen_name(Prober *prober)
 		if (strcmp(host, "*") != 0 && strcmp(host, "localhost") != 0 &&
 			inet_pton(AF_INET, host, numeric) != 1 &&
 			inet_pton(AF_INET6, host, numeric) != 1)
-			add_name(host, prober);
+			resolver_want(resolver, host, true);
 	}
 }
 
 static void
 collect_names(Prober *prober)
 {
-	Conninfo   *conninfo = palloc(sizeof(Conninfo) * LEASE_MEMBERS_MAX);
-	int			n = setting_store == NULL ? 0 :
-		conninfo_split(setting_store, conninfo, LEASE_MEMBERS_MAX);
+	Conninfo   *conninfo = palloc(sizeof(Conninfo));
+	char	   *text;
 
-	prober->n = 0;
-	memset(prober->name, 0, sizeof(prober->name));
-	for (int i = 0; i < n; i++)
-		conninfo_each_name(&conninfo[i], add_name, prober);
-	add_listen_name(prober);
-	prober->backoff = RETRY_MIN;
-	prober->next = prober->n > 0 ? 0 : CLOCK_NEVER;
+	resolver_collect(&prober->resolver);
+	want_listen_name(&prober->resolver);
+	for (int i = 0; i < prober->npeers; i++)
+		if ((text = peer_conninfo(prober->peer[i])) != NULL &&
+			conninfo_split(text, conninfo, 1) == 1)
+			resolver_want_conninfo(&prober->resolver, conninfo,
+								   prober->peer[i]->member);
+	resolver_collected(&prober->resolver);
+}
+
+/* In a group of streaming standbys all have the same system identifier. */
+static void
+note_kind(Prober *prober)
+{
+	KeeperStatus *status = palloc(sizeof(KeeperStatus));
+
+	prober->sysid[0] = '\0';
+	if (shared_read(&leasehold_shared->status, status) &&
+		strcmp(status->kind, "physical") == 0)
+		snprintf(prober->sysid, sizeof(prober->sysid), UINT64_FORMAT,
+				 GetSystemIdentifier());
+	pfree(status);
+}
+
+static void
+look_up_peers(Prober *prober, ClockTime now)
+{
+	for (int i = 0; i < prober->npeers; i++)
+		prober->peer[i]->present = false;
+	if (!note_nodes(prober, now))
+	{
+		prober->peers_at = now - LOOK_UP + PUBLISH_RETRY;
+		return;
+	}
+	note_members(prober, now);
+	for (int i = prober->npeers - 1; i >= 0; i--)
+		if (!prober->peer[i]->present)
+			drop_peer(prober, i);
+	prober->peers_at = now;
+	note_kind(prober);
+	collect_names(prober);
 }
 
 /* ------------------------------------------------------------------------
- * In the child: ask the resolver
+ * Probing
  * ------------------------------------------------------------------------
  */
 
-static void
-say(int fd, int number, char kind, const char *text)
+/* Peers are not all probed in the same moment. */
+static ClockTime
+first_interval(const Prober *prober, const Peer *peer)
 {
-	char		line[256];
-	int			len = snprintf(line, sizeof(line), "%d %c %s\n", number, kind,
-							   text);
+	uint32		hash = hash_bytes((const unsigned char *) peer->name,
+								  strlen(peer->name));
 
-	if (len > 0 && write(fd, line, Min(len, (int) sizeof(line) - 1)) < 0)
-		_exit(1);
+	return prober->rules.interval / 2 +
+		prober->rules.interval / 2 * (hash % 1024) / 1024;
 }
 
 static void
-resolve_one(int fd, int number, const char *host)
+set_next(Prober *prober, Peer *peer, ClockTime now)
 {
-	struct addrinfo hints = {0};
-	struct addrinfo *list = NULL;
-	char		text[NI_MAXHOST];
-	int			error;
+	ClockTime	interval = prober->rules.interval;
 
-	hints.ai_family = AF_UNSPEC;
-	hints.ai_socktype = SOCK_STREAM;
-	error = getaddrinfo(host, NULL, &hints, &list);
-	if (error != 0)
-	{
-		say(fd, number, 'E', gai_strerror(error));
+	if (peer->path.status == PATH_UNKNOWN)
+		peer->next = now + first_interval(prober, peer);
+	else if (peer->next + interval > now && peer->next <= now)
+		peer->next += interval;
+	else
+		peer->next = now + interval;
+}
+
+static void
+end_walk(Prober *prober, Peer *peer)
+{
+	if (!peer->walking)
 		return;
-	}
-	for (struct addrinfo *a = list; a != NULL; a = a->ai_next)
-		if (getnameinfo(a->ai_addr, a->ai_addrlen, text, sizeof(text), NULL, 0,
-						NI_NUMERICHOST) == 0 && strlen(text) < ADDRESS_LEN)
-			say(fd, number, 'A', text);
+	peer->walking = false;
+	mail_walked(prober, peer);
+	prober->dirty = true;
 }
 
-/*
- * Nothing of the server is used here any more: no signal handler, no shared
- * memory (an orphan must not keep a new postmaster from starting), no exit
- * callback.
- */
 static void
-child_main(const Prober *prober, int fd)
+begin(Prober *prober, Peer *peer, ClockTime now)
 {
-	static const int signals[] = {
-		SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGURG,
-		SIGPIPE
+	Conninfo   *conninfo = palloc(sizeof(Conninfo));
+	Addresses  *addresses = palloc0(sizeof(Addresses));
+	char	   *text = peer_conninfo(peer);
+	ProbeTarget target = {
+		.name = peer->name, .member = peer->member,
+		.conninfo = text ? text : "", .addresses = addresses,
+		.sysid = prober->sysid
 	};
-	sigset_t	none;
 
-	for (int i = 0; i < (int) lengthof(signals); i++)
-		signal(signals[i], signals[i] == SIGURG ? SIG_IGN : SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	PGSharedMemoryDetach();
-	alarm(CHILD_MAX_S);
-	for (int i = 0; i < prober->n; i++)
-		resolve_one(fd, i, prober->name[i].host);
-	_exit(0);
-}
-
-/* ------------------------------------------------------------------------
- * The child from outside
- * ------------------------------------------------------------------------
- */
-
-static void
-end_child(Prober *prober)
-{
-	if (prober->child == 0)
+	if (text != NULL && conninfo_split(text, conninfo, 1) == 1)
+	{
+		resolver_addresses(&prober->resolver, conninfo, addresses);
+		target.name_fault = resolver_faults(&prober->resolver, conninfo);
+	}
+	peer->walking = peer->walk_wanted;
+	peer->walk_wanted = false;
+	prober->sockets_changed = true;
+	set_next(prober, peer, now);
+	if (probe_begin(&peer->probe, &target, now, prober->rules.timeout))
 		return;
-	kill(prober->child, SIGKILL);
-	while (waitpid(prober->child, NULL, 0) < 0 && errno == EINTR)
-		 /* again */ ;
-	close(prober->pipe);
-	prober->child = 0;
-}
-
-static void
-end_child_at_exit(int code, Datum arg)
-{
-	end_child((Prober *) DatumGetPointer(arg));
-}
-
-static bool
-start_child(Prober *prober)
-{
-	int			fds[2];
-	sigset_t	all;
-	sigset_t	before;
-
-	if (pipe(fds) != 0)
-		return false;
-	fflush(NULL);
-	/* no handler of the server may run in the child */
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &before);
-	prober->child = fork();
-	if (prober->child == 0)
+	/* nobody knows yet whether the name has an address: no finding */
+	if (peer->probe.walk.cause == CAUSE_NO_ADDRESS && target.name_fault == NULL)
 	{
-		close(fds[0]);
-		child_main(prober, fds[1]);
-	}
-	sigprocmask(SIG_SETMASK, &before, NULL);
-	close(fds[1]);
-	if (prober->child < 0)
-	{
-		prober->child = 0;
-		close(fds[0]);
-		return false;
-	}
-	prober->pipe = fds[0];
-	return pg_set_noblock(prober->pipe);
-}
-
-/*
- * Wait for the child's last word.  False if we were asked to do something else
- * meanwhile.
- */
-static bool
-listen_to_child(Prober *prober, StringInfo said)
-{
-	static uint32 event = 0;
-
-	if (event == 0)
-		event = compat_wait_event("LeaseholdProberResolve");
-	for (;;)
-	{
-		char		buffer[1024];
-		ssize_t		n = read(prober->pipe, buffer, sizeof(buffer));
-
-		if (n == 0)
-			return true;
-		if (n > 0)
-			appendBinaryStringInfo(said, buffer, n);
-		else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-			return true;
-		else
-			(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE |
-									 WL_EXIT_ON_PM_DEATH, prober->pipe, -1,
-									 event);
-		ResetLatch(MyLatch);
-		if (ShutdownRequestPending || ConfigReloadPending)
-			return false;
-	}
-}
-
-/* ------------------------------------------------------------------------
- * What it learnt
- * ------------------------------------------------------------------------
- */
-
-static void
-add_address(Addresses *to, const char *host, const char *address, int most)
-{
-	int			n = 0;
-
-	for (int i = 0; i < to->n; i++)
-	{
-		if (strcmp(to->entry[i].host, host) != 0)
-			continue;
-		if (strcmp(to->entry[i].address, address) == 0)
-			return;
-		n++;
-	}
-	if (to->n == ADDRESS_MAX || n >= most)
-		return;
-	strlcpy(to->entry[to->n].host, host, HOST_LEN);
-	strlcpy(to->entry[to->n].address, address, ADDRESS_LEN);
-	to->n++;
-}
-
-static bool
-has_address(const Addresses *in, const char *host, const char *address)
-{
-	for (int i = 0; i < in->n; i++)
-		if (strcmp(in->entry[i].host, host) == 0 &&
-			strcmp(in->entry[i].address, address) == 0)
-			return true;
-	return false;
-}
-
-/* Are all addresses that "a" has for the host in "b", too? */
-static bool
-is_within(const Addresses *a, const Addresses *b, const char *host)
-{
-	for (int i = 0; i < a->n; i++)
-		if (strcmp(a->entry[i].host, host) == 0 &&
-			!has_address(b, host, a->entry[i].address))
-			return false;
-	return true;
-}
-
-static void
-copy_host(Addresses *to, const Addresses *from, const char *host, int most)
-{
-	for (int i = 0; i < from->n; i++)
-		if (strcmp(from->entry[i].host, host) == 0)
-			add_address(to, host, from->entry[i].address, most);
-}
-
-/* Lines of "number A address" and "number E message". */
-static void
-take_lines(Prober *prober, char *text, Addresses *fresh, int most)
-{
-	char	   *save = NULL;
-
-	for (char *line = strtok_r(text, "\n", &save); line != NULL;
-		 line = strtok_r(NULL, "\n", &save))
-	{
-		char	   *rest;
-		long		number = strtol(line, &rest, 10);
-
-		if (number < 0 || number >= prober->n || strlen(rest) < 4)
-			continue;
-		if (rest[1] == 'A')
-		{
-			prober->name[number].answered = true;
-			add_address(fresh, prober->name[number].host, rest + 3, most);
-		}
-		else
-			strlcpy(prober->name[number].fault, rest + 3,
-					sizeof(prober->name[number].fault));
-	}
-}
-
-static void
-log_fault(ProberName *name)
-{
-	if (!name->answered && !name->failing)
-		ereport(LOG,
-				(errmsg("leasehold: could not resolve host name \"%s\"",
-						name->host),
-				 errdetail("%s.", name->fault[0] ? name->fault :
-						   "The resolver gave no answer")));
-	else if (name->answered && name->failing)
-		ereport(LOG,
-				(errmsg("leasehold: host name \"%s\" is resolved again",
-						name->host)));
-	name->failing = !name->answered;
-}
-
-/*
- * Name servers like to change the order: addresses that are the same as before
- * keep their places.  Returns whether all names were resolved.
- */
-static bool
-publish(Prober *prober, const Addresses *fresh, int most)
-{
-	Addresses  *next = palloc0(sizeof(Addresses));
-	const Addresses *old = &prober->addresses;
-	bool		all = true;
-	bool		changed;
-
-	for (int i = 0; i < prober->n; i++)
-	{
-		ProberName *name = &prober->name[i];
-		bool		same = is_within(fresh, old, name->host) &&
-			is_within(old, fresh, name->host);
-
-		copy_host(next, same || !name->answered ? old : fresh, name->host, most);
-		all = all && name->answered;
-		log_fault(name);
-	}
-	changed = next->n != old->n ||
-		memcmp(next->entry, old->entry, sizeof(next->entry)) != 0;
-	next->resolved_at = clock_now();
-	prober->addresses = *next;
-	shared_publish(&leasehold_shared->addresses, next);
-	if (changed)
-		shared_wake_keeper();
-	return all;
-}
-
-static void
-resolve(Prober *prober)
-{
-	StringInfoData said;
-	Addresses  *fresh = palloc0(sizeof(Addresses));
-	int			most = Max(1, ADDRESS_MAX / prober->n);
-	bool		heard;
-
-	for (int i = 0; i < prober->n; i++)
-	{
-		prober->name[i].answered = false;
-		prober->name[i].fault[0] = '\0';
-	}
-	initStringInfo(&said);
-	heard = start_child(prober) && listen_to_child(prober, &said);
-	end_child(prober);
-	if (!heard && (ShutdownRequestPending || ConfigReloadPending))
-		return;
-	take_lines(prober, said.data, fresh, most);
-	if (publish(prober, fresh, most))
-	{
-		prober->backoff = RETRY_MIN;
-		prober->next = clock_now() + REFRESH;
+		peer->walk_wanted = peer->walking;
+		peer->next = now + 50 * CLOCK_MS;
 		return;
 	}
-	prober->next = clock_now() + prober->backoff;
-	prober->backoff = clock_min(prober->backoff * 2, RETRY_MAX);
+	watch_failed(prober, peer, now);
+	end_walk(prober, peer);
+}
+
+static void
+lost(Prober *prober, Peer *peer, ClockTime now)
+{
+	if (peer->probe.walk.cause == CAUSE_SILENT)
+		watch_failed(prober, peer, now);
+	prober->sockets_changed = true;
+	peer->next = clock_max(now, peer->probe.began + SESSION_MIN);
+}
+
+static void
+take_event(Prober *prober, Peer *peer, ProbeEvent event, PGresult *result,
+		   ClockTime now)
+{
+	switch (event)
+	{
+		case PROBE_ARRIVED:
+			if (peer->member)
+				traffic_begin(peer);
+			watch_succeeded(prober, peer, now, now - peer->probe.sent);
+			end_walk(prober, peer);
+			break;
+		case PROBE_ANSWERED:
+			peer->probe.asked = 0;
+			watch_succeeded(prober, peer, now, now - peer->probe.sent);
+			break;
+		case PROBE_RESULT:
+			traffic_result(prober, peer, result, now);
+			break;
+		case PROBE_FAILED:
+			watch_failed(prober, peer, now);
+			end_walk(prober, peer);
+			break;
+		case PROBE_LOST:
+			lost(prober, peer, now);
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+step_peer(Prober *prober, Peer *peer, ClockTime now)
+{
+	Link	   *link = &peer->probe.link;
+	pgsocket	socket = link->socket;
+	uint32		wants = link->wants;
+	PGresult   *result;
+	ProbeEvent	event;
+
+	/* several things may have come at once */
+	while ((event = probe_poll(&peer->probe, now, &result)) != PROBE_NOTHING)
+	{
+		take_event(prober, peer, event, result, now);
+		PQclear(result);
+	}
+	if (peer->walk_wanted && !peer->walking)
+		begin(prober, peer, now);
+	else if (now >= peer->next && peer->probe.stage == PROBE_DOWN)
+		begin(prober, peer, now);
+	else if (now >= peer->next && peer->probe.stage == PROBE_STANDS &&
+			 link->state == LINK_IDLE && !peer->member)
+	{
+		probe_ping(&peer->probe, now, prober->rules.timeout);
+		set_next(prober, peer, now);
+	}
+	if (peer->member && peer->probe.stage == PROBE_STANDS)
+		traffic_advance(prober, peer, now);
+	if (link->socket != socket || link->wants != wants)
+		prober->sockets_changed = true;
 }
 
 /* ------------------------------------------------------------------------
@@ -437,32 +360,156 @@ resolve(Prober *prober)
  */
 
 static void
-wait_for_something(const Prober *prober)
+rebuild_wait_set(Prober *prober)
 {
-	static uint32 event = 0;
-	int			flags = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+	if (prober->wait_set != NULL)
+		FreeWaitEventSet(prober->wait_set);
+	prober->wait_set = compat_create_wait_set(paths_entries_max() + 3);
+	AddWaitEventToSet(prober->wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(prober->wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET,
+					  NULL, NULL);
+	if (resolver_pipe(&prober->resolver) >= 0)
+		AddWaitEventToSet(prober->wait_set, WL_SOCKET_READABLE,
+						  resolver_pipe(&prober->resolver), NULL, NULL);
+	for (int i = 0; i < prober->npeers; i++)
+	{
+		const Link *link = &prober->peer[i]->probe.link;
 
-	if (event == 0)
-		event = compat_wait_event("LeaseholdProberMain");
-	if (prober->next != CLOCK_NEVER)
-		flags |= WL_TIMEOUT;
-	(void) WaitLatch(MyLatch, flags,
-					 clock_wait_ms(clock_now(), prober->next), event);
-	ResetLatch(MyLatch);
+		if (link->state != LINK_DOWN && link->socket != PGINVALID_SOCKET)
+			AddWaitEventToSet(prober->wait_set, link->wants, link->socket, NULL, NULL);
+	}
+	prober->sockets_changed = false;
+}
+
+static ClockTime
+peer_due(const Prober *prober, const Peer *peer, ClockTime now)
+{
+	const Link *link = &peer->probe.link;
+	ClockTime	due = CLOCK_NEVER;
+
+	if (link->state != LINK_DOWN)
+		due = link->deadline;
+	if (peer->member && peer->probe.stage == PROBE_STANDS)
+		return clock_min(due, traffic_due(prober, peer, now));
+	if (peer->probe.stage == PROBE_DOWN || link->state == LINK_IDLE)
+		due = clock_min(due, peer->next);
+	return due;
+}
+
+static ClockTime
+next_due(const Prober *prober, ClockTime now)
+{
+	ClockTime	due = clock_min(prober->peers_at + LOOK_UP,
+								resolver_due(&prober->resolver));
+
+	if (prober->again)
+		return now;
+	if (prober->walks_asked)
+		due = clock_min(due, now + PUBLISH_RETRY);
+	if (prober->mail.id[0] != '\0')
+		due = clock_min(due, now + MAIL_POLL);
+	if (prober->dirty)
+		due = clock_min(due, clock_max(prober->publish_retry, now));
+	for (int i = 0; i < prober->npeers; i++)
+		due = clock_min(due, peer_due(prober, prober->peer[i], now));
+	return due;
+}
+
+static void
+wait_for_something(Prober *prober)
+{
+	WaitEvent	event[8];
+	int			pipe = resolver_pipe(&prober->resolver);
+	ClockTime	now = clock_now();
+	static int	waited_pipe = -1;
+	int			n;
+
+	if (prober->sockets_changed || prober->wait_set == NULL || pipe != waited_pipe)
+		rebuild_wait_set(prober);
+	waited_pipe = pipe;
+	n = WaitEventSetWait(prober->wait_set, clock_wait_ms(now, next_due(prober, now)),
+						 event, lengthof(event),
+						 compat_wait_event("LeaseholdProberMain"));
+	for (int i = 0; i < n; i++)
+		if (event[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+}
+
+static void
+take_settings(Prober *prober)
+{
+	prober->rules.interval = clock_ms(setting_probe_interval);
+	prober->rules.timeout = clock_ms(setting_probe_timeout);
+	prober->peers_at = 0;
+	/* what a peer is reached by may be another string now */
+	for (int i = 0; i < prober->npeers; i++)
+		if (!prober->peer[i]->member)
+			prober->peer[i]->next = clock_min(prober->peer[i]->next,
+											  clock_now() + prober->rules.interval);
+}
+
+static void
+turn(Prober *prober)
+{
+	ClockTime	now = clock_now();
+
+	if (now >= prober->peers_at + LOOK_UP)
+		look_up_peers(prober, now);
+	if (resolver_step(&prober->resolver, now))
+		for (int i = 0; i < prober->npeers; i++)
+			if (prober->peer[i]->probe.stage == PROBE_DOWN &&
+				prober->peer[i]->probe.walk.phase == PHASE_RESOLVE)
+				prober->peer[i]->next = now;
+	prober->again = false;
+	prober_take_walks(prober, now);
+	mail_step(prober, now);
+	for (int i = 0; i < prober->npeers; i++)
+		step_peer(prober, prober->peer[i], clock_now());
+	report_compose(prober, now);
+	if (prober->dirty && now >= prober->publish_retry)
+		prober_publish(prober, now);
+}
+
+static void
+close_all(int code, Datum arg)
+{
+	Prober	   *prober = (Prober *) DatumGetPointer(arg);
+
+	resolver_stop(&prober->resolver);
+	for (int i = 0; i < prober->npeers; i++)
+		probe_close(&prober->peer[i]->probe);
+}
+
+static Prober *
+make_prober(void)
+{
+	Prober	   *prober = palloc0(sizeof(Prober));
+
+	resolver_init(&prober->resolver, 4 * paths_entries_max());
+	prober->peer = palloc0(sizeof(Peer *) * paths_entries_max());
+	prober->report = palloc0(paths_report_size());
+	prober->others = palloc0(sizeof(PathReport) * setting_peers_max);
+	prober->outage = palloc0(sizeof(PathOutage) * OUTAGES_OWN);
+	prober->store_outage = palloc0(sizeof(PathOutage) * OUTAGES_STORE);
+	prober->event = palloc0(EVENT_LEN * EVENTS_MAX);
+	prober->mail.answer = palloc0(MAIL_ANSWER_LEN);
+	prober->cycle_context = AllocSetContextCreate(TopMemoryContext,
+												  "leasehold prober",
+												  ALLOCSET_DEFAULT_SIZES);
+	return prober;
 }
 
 void
 leasehold_prober_main(Datum arg)
 {
-	Prober	   *prober = MemoryContextAllocZero(TopMemoryContext,
-												sizeof(Prober));
+	Prober	   *prober;
 
 	workers_start();
-	before_shmem_exit(end_child_at_exit, PointerGetDatum(prober));
-	prober->cycle_context = AllocSetContextCreate(TopMemoryContext,
-												  "leasehold prober",
-												  ALLOCSET_DEFAULT_SIZES);
-	shared_read(&leasehold_shared->addresses, &prober->addresses);
+	MemoryContextSwitchTo(TopMemoryContext);
+	prober = make_prober();
+	before_shmem_exit(close_all, PointerGetDatum(prober));
+	shared_take_seat(&leasehold_shared->prober);
+	prober_recall(prober);
 	for (;;)
 	{
 		MemoryContextSwitchTo(prober->cycle_context);
@@ -470,10 +517,8 @@ leasehold_prober_main(Datum arg)
 		if (ShutdownRequestPending)
 			proc_exit(1);
 		if (workers_reload())
-			collect_names(prober);
-		if (clock_now() >= prober->next)
-			resolve(prober);
-		else
-			wait_for_something(prober);
+			take_settings(prober);
+		turn(prober);
+		wait_for_something(prober);
 	}
 }

@@ -8,6 +8,14 @@
  * that a reader does not know are passed over, fields that are missing are empty: so
  * nodes of different versions understand each other.  Ages, not times: no two nodes
  * agree about the time.
+ *
+ * What is not UTF-8 becomes "?", on either side: messages may come from a server that
+ * speaks another encoding, and one bad byte would keep the store from taking any of
+ * the report.  A reader believes nothing: fields that are too long are cut between two
+ * characters, numbers are brought into their range (a latency or an age can be made a
+ * ClockTime without overflow), names that it does not know are PATH_UNKNOWN,
+ * PHASE_RESOLVE and CAUSE_OTHER, and a line without its newline was cut off and does
+ * not count.
  */
 #ifndef LEASEHOLD_REPORT_H
 #define LEASEHOLD_REPORT_H
@@ -93,18 +101,20 @@ extern bool report_write_hba(char *buffer, size_t size, size_t *used,
 
 /*
  * report_read_self
- *		False if the text has no such line; then all is empty.
+ *		False if the text has no such line; then all is empty.  What is empty is ""
+ *		or 0, or -1 where that stands for what is not known.
  */
 extern bool report_read_self(const char *text, ReportSelf *self);
 
 /*
  * report_next_path, report_next_hba
- *		The next line of this kind; moves *at beyond it; false at the end.
+ *		The next line of this kind; moves *at beyond it; false at the end, where all
+ *		is empty.
  */
 extern bool report_next_path(const char **at, ReportPath *path);
 extern bool report_next_hba(const char **at, ReportHba *hba);
 
-/* The path to this target; false if the text has none. */
+/* The path to this target; false, and all is empty, if the text has none. */
 extern bool report_find_path(const char *text, const char *target,
 							 ReportPath *path);
 

@@ -42,6 +42,9 @@ bool		setting_promote = true;
 bool		setting_follow = true;
 int			setting_max_lag = 16 * 1024;
 char	   *setting_peer_options = NULL;
+int			setting_probe_interval = 5000;
+int			setting_probe_timeout = 3000;
+bool		setting_allow_repair = false;
 int			setting_leases_max = 64;
 int			setting_peers_max = 64;
 
@@ -313,6 +316,24 @@ define_replication_settings(void)
 				check_peer_options);
 }
 
+/* For the paths between nodes. */
+static void
+define_path_settings(void)
+{
+	DefineCustomIntVariable("leasehold.probe_interval",
+							"Time between two probes of the same peer.", NULL,
+							&setting_probe_interval, 5000, 100, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("leasehold.probe_timeout",
+							"How long one probe of a peer may take.", NULL,
+							&setting_probe_timeout, 3000, 50, 600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomBoolVariable("leasehold.allow_repair",
+							 "Other nodes may ask this one to repair itself from a fixed list of operations.",
+							 NULL, &setting_allow_repair, false, PGC_SIGHUP,
+							 GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+}
+
 static void
 define_postmaster_settings(void)
 {
@@ -334,6 +355,7 @@ settings_define(bool preloaded)
 	define_lease_settings();
 	define_fence_settings();
 	define_replication_settings();
+	define_path_settings();
 	if (preloaded)
 		define_postmaster_settings();
 	MarkGUCPrefixReserved("leasehold");

@@ -64,6 +64,9 @@ extern bool setting_promote;
 extern bool setting_follow;
 extern int	setting_max_lag;	/* kB, -1: no limit */
 extern char *setting_peer_options;
+extern int	setting_probe_interval; /* ms */
+extern int	setting_probe_timeout;	/* ms */
+extern bool setting_allow_repair;
 extern int	setting_leases_max;
 extern int	setting_peers_max;
 #pragma GCC visibility pop

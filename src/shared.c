@@ -18,6 +18,7 @@
 
 #include "compat.h"
 #include "durable.h"
+#include "paths.h"
 #include "shared.h"
 
 LeaseholdShared *leasehold_shared = NULL;
@@ -61,7 +62,8 @@ shared_size(void)
 					add_size(survey_size(),
 							 PG_CACHE_LINE_SIZE + MAXALIGN(max_replication_slots) +
 							 mul_size(sizeof(FenceBackendPadded),
-									  backend_places())));
+									  backend_places()) +
+							 MAXALIGN(paths_size())));
 }
 
 static void
@@ -70,7 +72,7 @@ request_shared(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(shared_size());
-	RequestNamedLWLockTranche("leasehold", 2);
+	RequestNamedLWLockTranche("leasehold", 3);
 }
 
 static char *
@@ -196,10 +198,12 @@ init_shared(LeaseholdShared *shared)
 	init_page(&shared->farewell, &at, sizeof(Farewell));
 	init_survey(shared, &at);
 	shared->slot_had_node = (bool *) carve(&at, max_replication_slots);
+	paths_init(carve(&at, paths_size()), &locks[2].lock);
 	init_fence(&shared->fence, &at);
 
 	init_seat(&shared->keeper);
 	init_seat(&shared->steward);
+	init_seat(&shared->prober);
 	shared->box.lock = &locks[0].lock;
 	shared->survey_lock = &locks[1].lock;
 	pg_atomic_init_u64(&shared->box.posted, 0);
@@ -313,6 +317,12 @@ void
 shared_wake_steward(void)
 {
 	wake(&leasehold_shared->steward);
+}
+
+void
+shared_wake_prober(void)
+{
+	wake(&leasehold_shared->prober);
 }
 
 /* Clear only what is ours: a successor may sit there already. */

@@ -346,6 +346,7 @@ typedef struct LeaseholdShared
 
 	WorkerSeat	keeper;
 	WorkerSeat	steward;
+	WorkerSeat	prober;
 	KeeperBox	box;
 
 	/* pages; the writer in brackets */
@@ -450,6 +451,7 @@ extern FenceBackend *shared_my_backend(void);
 /* Wake the keeper (after lowering a flag while it drains). */
 extern void shared_wake_keeper(void);
 extern void shared_wake_steward(void);
+extern void shared_wake_prober(void);
 
 /*
  * shared_request_hooks

@@ -16,6 +16,7 @@
 
 #include "settings.h"
 #include "sql.h"
+#include "sql_row.h"
 #include "syncset.h"
 
 PG_FUNCTION_INFO_V1(leasehold_holds);
@@ -73,65 +74,6 @@ leasehold_epoch(PG_FUNCTION_ARGS)
 }
 
 /* ------------------------------------------------------------------------
- * Rows
- * ------------------------------------------------------------------------
- */
-
-#define COLUMNS_MAX 20
-
-typedef struct Row
-{
-	int			n;
-	Datum		value[COLUMNS_MAX];
-	bool		null[COLUMNS_MAX];
-} Row;
-
-static void
-add(Row *row, Datum value, bool null)
-{
-	Assert(row->n < COLUMNS_MAX);
-	row->value[row->n] = value;
-	row->null[row->n++] = null;
-}
-
-/* An empty text stands for "none". */
-static void
-add_text(Row *row, const char *text)
-{
-	if (text[0] == '\0')
-		add(row, (Datum) 0, true);
-	else
-		add(row, CStringGetTextDatum(text), false);
-}
-
-/* The time since a moment; null if there was none. */
-static void
-add_age(Row *row, ClockTime moment, ClockTime now)
-{
-	if (moment == 0)
-		add(row, (Datum) 0, true);
-	else
-		add(row, sql_interval(clock_max(now - moment, 0)), false);
-}
-
-static void
-add_ms(Row *row, int32 ms)
-{
-	if (ms == 0)
-		add(row, (Datum) 0, true);
-	else
-		add(row, sql_interval(clock_ms(ms)), false);
-}
-
-static void
-put(FunctionCallInfo fcinfo, Row *row)
-{
-	ReturnSetInfo *to = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	tuplestore_putvalues(to->setResult, to->setDesc, row->value, row->null);
-}
-
-/* ------------------------------------------------------------------------
  * status
  * ------------------------------------------------------------------------
  */
@@ -155,9 +97,9 @@ add_expiry(Row *row, ClockTime now)
 		pg_atomic_read_u64(&fence_shared->instance.deadline);
 
 	if (deadline <= now || deadline == CLOCK_NEVER)
-		add(row, (Datum) 0, true);
+		row_add(row, (Datum) 0, true);
 	else
-		add(row, sql_interval(deadline - now), false);
+		row_add(row, sql_interval(deadline - now), false);
 }
 
 /* Who has every acknowledged write, as the lease row says; see syncset.h. */
@@ -189,34 +131,34 @@ leasehold_status(PG_FUNCTION_ARGS)
 	size = status->roster.n > 0 ? status->roster.n : status->nmembers;
 
 	if (status->lease[0] != '\0')
-		add_text(&row, status->lease);
+		row_text(&row, status->lease);
 	else
 	{
 		/* governed by what the data directory remembers */
 		DurableState state;
 
 		shared_read(&leasehold_shared->persisted, &state);
-		add_text(&row, state.lease);
+		row_text(&row, state.lease);
 	}
-	add_text(&row, status->node);
-	add_text(&row, sql_state_name(status->state));
-	add_text(&row, status->holder);
-	add(&row, Int64GetDatum(status->epoch), status->epoch == 0);
+	row_text(&row, status->node);
+	row_text(&row, sql_state_name(status->state));
+	row_text(&row, status->holder);
+	row_add(&row, Int64GetDatum(status->epoch), status->epoch == 0);
 	add_expiry(&row, now);
-	add_ms(&row, status->ttl_ms);
-	add_text(&row, status->kind);
-	add_text(&row, status->scope);
-	add(&row, Int32GetDatum(members_reachable(status)), false);
-	add(&row, Int32GetDatum(size), false);
-	add_age(&row, status->last_renewal, now);
-	add(&row, sql_interval(status->renewal_latency), status->renewal_latency == 0);
-	add_text(&row, status->reason);
-	add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->withheld)), false);
-	add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->refused)), false);
-	add_text(&row, zero_loss_text(status->sync_set));
-	add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->unprotected)), false);
-	add_age(&row, status->published_at, now);
-	put(fcinfo, &row);
+	row_ms(&row, status->ttl_ms);
+	row_text(&row, status->kind);
+	row_text(&row, status->scope);
+	row_add(&row, Int32GetDatum(members_reachable(status)), false);
+	row_add(&row, Int32GetDatum(size), false);
+	row_age(&row, status->last_renewal, now);
+	row_add(&row, sql_interval(status->renewal_latency), status->renewal_latency == 0);
+	row_text(&row, status->reason);
+	row_add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->withheld)), false);
+	row_add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->refused)), false);
+	row_text(&row, zero_loss_text(status->sync_set));
+	row_add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->unprotected)), false);
+	row_age(&row, status->published_at, now);
+	row_put(fcinfo, &row);
 	return (Datum) 0;
 }
 
@@ -243,20 +185,20 @@ leasehold_leases(PG_FUNCTION_ARGS)
 		const SurveyLease *lease = &survey->lease[i];
 		Row			row = {0};
 
-		add_text(&row, lease->name);
-		add_text(&row, lease->row.holder);
-		add(&row, Int64GetDatum(lease->row.epoch), false);
-		add(&row, Int64GetDatum(lease->row.version), false);
-		add_ms(&row, lease->row.ttl_ms);
-		add_text(&row, lease->kind);
-		add_text(&row, lease->scope);
-		add(&row, BoolGetDatum(lease->row.frozen), false);
-		add_text(&row, lease->row.reserved_for);
-		add_ms(&row, lease->row.ttl_wanted_ms);
-		add(&row, BoolGetDatum(lease->row.pause_wanted), false);
-		add_text(&row, lease->row.handover_to);
-		add_age(&row, survey->leases_at, now);
-		put(fcinfo, &row);
+		row_text(&row, lease->name);
+		row_text(&row, lease->row.holder);
+		row_add(&row, Int64GetDatum(lease->row.epoch), false);
+		row_add(&row, Int64GetDatum(lease->row.version), false);
+		row_ms(&row, lease->row.ttl_ms);
+		row_text(&row, lease->kind);
+		row_text(&row, lease->scope);
+		row_add(&row, BoolGetDatum(lease->row.frozen), false);
+		row_text(&row, lease->row.reserved_for);
+		row_ms(&row, lease->row.ttl_wanted_ms);
+		row_add(&row, BoolGetDatum(lease->row.pause_wanted), false);
+		row_text(&row, lease->row.handover_to);
+		row_age(&row, survey->leases_at, now);
+		row_put(fcinfo, &row);
 	}
 	return (Datum) 0;
 }
@@ -310,20 +252,20 @@ leasehold_nodes(PG_FUNCTION_ARGS)
 		bool		known = parse_lsn(node->lsn, &lsn);
 		Row			row = {0};
 
-		add_text(&row, node->name);
-		add_text(&row, node->advertise);
-		add_text(&row, node->role);
-		add(&row, LSNGetDatum(lsn), !known);
-		add(&row, Int32GetDatum(node->timeline), node->timeline == 0);
-		add(&row, Int64GetDatum(front > lsn ? (int64) (front - lsn) : 0),
+		row_text(&row, node->name);
+		row_text(&row, node->advertise);
+		row_text(&row, node->role);
+		row_add(&row, LSNGetDatum(lsn), !known);
+		row_add(&row, Int32GetDatum(node->timeline), node->timeline == 0);
+		row_add(&row, Int64GetDatum(front > lsn ? (int64) (front - lsn) : 0),
 			!known || !comparable);
-		add_age(&row, node->beat_seen, now);
-		add_text(&row, node->version);
-		add(&row, BoolGetDatum(node->alive), false);
-		add(&row, Int32GetDatum(node->priority), false);
-		add(&row, Int64GetDatum((int64) node->incarnation), false);
-		add_age(&row, survey->nodes_at, now);
-		put(fcinfo, &row);
+		row_age(&row, node->beat_seen, now);
+		row_text(&row, node->version);
+		row_add(&row, BoolGetDatum(node->alive), false);
+		row_add(&row, Int32GetDatum(node->priority), false);
+		row_add(&row, Int64GetDatum((int64) node->incarnation), false);
+		row_age(&row, survey->nodes_at, now);
+		row_put(fcinfo, &row);
 	}
 	return (Datum) 0;
 }
@@ -349,14 +291,14 @@ leasehold_history(PG_FUNCTION_ARGS)
 		const SurveyHistory *change = &survey->history[i];
 		Row			row = {0};
 
-		add_text(&row, change->lease);
-		add(&row, Int64GetDatum(change->epoch), false);
-		add_text(&row, change->from_node);
-		add_text(&row, change->to_node);
-		add_text(&row, change->reason);
-		add(&row, TimestampTzGetDatum(change->at_us - since_1970), false);
-		add_age(&row, survey->history_at, now);
-		put(fcinfo, &row);
+		row_text(&row, change->lease);
+		row_add(&row, Int64GetDatum(change->epoch), false);
+		row_text(&row, change->from_node);
+		row_text(&row, change->to_node);
+		row_text(&row, change->reason);
+		row_add(&row, TimestampTzGetDatum(change->at_us - since_1970), false);
+		row_age(&row, survey->history_at, now);
+		row_put(fcinfo, &row);
 	}
 	return (Datum) 0;
 }

@@ -1,0 +1,20 @@
+/*
+ * repair.c
+ *		Operations from a fixed list, performed by this node on itself.
+ */
+#include "postgres.h"
+
+#include "repair.h"
+#include "settings.h"
+
+const char *
+repair_begin(const char *from, const char *arguments)
+{
+	return setting_allow_repair ? "not yet" : "leasehold.allow_repair is off there";
+}
+
+char *
+repair_answer(void)
+{
+	return NULL;
+}
