@@ -136,6 +136,47 @@ CREATE VIEW leasehold.outages AS SELECT * FROM leasehold.outages();
 COMMENT ON VIEW leasehold.outages IS
 'every loss of a path that once stood';
 
+CREATE FUNCTION leasehold.connectivity_svg()
+RETURNS text
+AS 'MODULE_PATHNAME', 'leasehold_connectivity_svg'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION leasehold.connectivity_svg() IS
+'who holds the lease and who reaches whom, as one picture';
+
+CREATE FUNCTION leasehold.diagnose(
+	target text, source text DEFAULT NULL,
+	OUT step integer, OUT phase text, OUT status text, OUT detail text,
+	OUT evidence text, OUT remedy text, OUT run_on text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_diagnose'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+
+COMMENT ON FUNCTION leasehold.diagnose(text, text) IS
+'try one path anew, layer by layer, and hear the witnesses';
+
+CREATE FUNCTION leasehold.remedies(
+	target text, source text DEFAULT NULL,
+	OUT seq integer, OUT run_on text, OUT kind text, OUT operation text,
+	OUT why text, OUT safe boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_remedies'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4;
+
+COMMENT ON FUNCTION leasehold.remedies(text, text) IS
+'the operations that, when performed, establish the path';
+
+CREATE FUNCTION leasehold.repair(
+	target text, source text DEFAULT NULL, apply boolean DEFAULT false,
+	OUT seq integer, OUT run_on text, OUT kind text, OUT operation text,
+	OUT why text, OUT safe boolean, OUT done text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_repair'
+LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 4;
+
+COMMENT ON FUNCTION leasehold.repair(text, text, boolean) IS
+'the same operations; with apply, those that are safe and allowed are performed';
+
 -- ---------------------------------------------------------------------------
 -- Leases
 -- ---------------------------------------------------------------------------
@@ -277,7 +318,9 @@ COMMENT ON FUNCTION leasehold.check() IS
 REVOKE ALL ON FUNCTION
 	leasehold.status(), leasehold.leases(), leasehold.nodes(),
 	leasehold.history(), leasehold.check(), leasehold.peers(),
-	leasehold.connectivity(), leasehold.outages(),
+	leasehold.connectivity(), leasehold.outages(), leasehold.connectivity_svg(),
+	leasehold.diagnose(text, text), leasehold.remedies(text, text),
+	leasehold.repair(text, text, boolean),
 	leasehold.create_lease(text, interval, text),
 	leasehold.alter_lease(text, interval), leasehold.drop_lease(text),
 	leasehold.acquire(text, interval, boolean), leasehold.release(text),
@@ -291,7 +334,8 @@ FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	leasehold.status(), leasehold.leases(), leasehold.nodes(),
 	leasehold.history(), leasehold.check(), leasehold.peers(),
-	leasehold.connectivity(), leasehold.outages()
+	leasehold.connectivity(), leasehold.outages(), leasehold.connectivity_svg(),
+	leasehold.diagnose(text, text), leasehold.remedies(text, text)
 TO pg_monitor;
 
 GRANT SELECT ON

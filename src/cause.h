@@ -73,25 +73,36 @@ typedef struct Fault
 	char		sqlstate[6];	/* of the server's error; "" if there was none */
 	char		routine[48];	/* that raised it, e.g. "ClientAuthentication"; or "" */
 	char		message[256];	/* one line, for people; never a password */
-	bool		encrypted;		/* TLS was in use when it failed */
+	bool		encrypted;		/* TLS was in use, or had begun, when it failed */
 	bool		local;			/* over a local socket */
+	bool		member;			/* on the way to a member of the store */
 } Fault;
+
+/*
+ * fault_of_message
+ *		Fill by_server, sqlstate, routine, error and message from what libpq left in
+ *		PQerrorMessage(), or PQresultErrorMessage(), at PQERRORS_VERBOSE: one line,
+ *		and never a password.
+ *
+ *		An attempt that went on to another address, or on without TLS, leaves one
+ *		block for each.  The one that explains most decides: what a server said about
+ *		role, password, database or itself; else what went wrong with TLS; else that
+ *		pg_hba.conf does not let us in; else whatever libpq said.  Of equals the last.
+ *
+ *		Whoever calls this runs with LC_MESSAGES = C: libpq's own words have no code
+ *		that stands for them.  The server's may be in any language.
+ */
+extern void fault_of_message(Fault *fault, const char *text);
 
 /*
  * cause_of
  *		Why it failed; CAUSE_OTHER if that cannot be told.  *phase is set to the
  *		phase that the cause belongs to, which may be another one than that in
  *		which it was noticed (a role that does not exist is told of after the
- *		authentication).
+ *		authentication).  A fault in PHASE_READY that has nothing to say for itself
+ *		is an answer, but another server's than the one that was wanted.
  */
 extern Cause cause_of(const Fault *fault, PathPhase *phase);
-
-/*
- * fault_of_message
- *		Fill by_server, sqlstate, routine and message from what libpq said of a failed
- *		connect with PQERRORS_VERBOSE.
- */
-extern void fault_of_message(Fault *fault, const char *text);
 
 /* A short name, as in reports and NOTIFY: "no_hba"; and the reverse, or -1. */
 extern const char *cause_name(Cause cause);

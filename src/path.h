@@ -44,7 +44,7 @@ typedef enum PathStatus
 typedef struct Path
 {
 	PathStatus	status;
-	/* of the last failure, if it is unreachable or flapping; else READY and 0 */
+	/* of the last failure, if unreachable or flapping; READY and 0 if it stands */
 	PathPhase	phase;
 	int			cause;			/* a Cause of cause.h */
 	ClockTime	since;			/* of the status */

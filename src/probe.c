@@ -68,21 +68,6 @@ fail(Probe *probe, PathPhase phase, Cause cause, const char *evidence)
 	probe->stage = PROBE_DOWN;
 }
 
-/* The number of the error whose text libpq has put into its message; 0 if none. */
-static int
-error_in(const char *text)
-{
-	static const int errors[] = {
-		ECONNREFUSED, ECONNRESET, ETIMEDOUT, EHOSTUNREACH, ENETUNREACH, EHOSTDOWN,
-		ENETDOWN, ENOENT, EACCES, EPERM, EADDRNOTAVAIL, EPIPE
-	};
-
-	for (int i = 0; i < (int) lengthof(errors); i++)
-		if (strstr(text, strerror(errors[i])) != NULL)
-			return errors[i];
-	return 0;
-}
-
 /* How far had the connect come? */
 static PathPhase
 phase_of_stage(ConnStatusType stage)
@@ -113,7 +98,7 @@ fail_connect(Probe *probe)
 	fault->phase = phase_of_stage(probe->link.stage);
 	fault->timed_out = probe->link.timed_out;
 	fault_of_message(fault, probe->link.said);
-	fault->error = error_in(probe->link.said);
+	fault->member = probe->member;
 	fault->encrypted = probe->walk.encrypted;
 	fault->local = probe->walk.host[0] == '/' || probe->walk.host[0] == '@';
 	cause = cause_of(fault, &phase);
@@ -302,42 +287,38 @@ arrive_in_session(Probe *probe)
  * ------------------------------------------------------------------------
  */
 
-/* A question that the server answered with an error. */
-static Cause
-cause_of_error(const Probe *probe, const char *sqlstate)
-{
-	if (strcmp(sqlstate, "42501") == 0)
-		return probe->member ? CAUSE_NO_STORE_PRIVILEGE : CAUSE_NO_PRIVILEGE;
-	if (probe->member && (strcmp(sqlstate, "42P01") == 0 ||
-						  strcmp(sqlstate, "3F000") == 0))
-		return CAUSE_NO_STORE;
-	return CAUSE_OTHER;
-}
-
+/* A question that the server answered with an error, or with something else. */
 static void
 fail_ready(Probe *probe, const PGresult *result)
 {
 	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 	Fault	   *fault = &probe->walk.fault;
+	PathPhase	phase;
+	Cause		cause;
 
 	memset(fault, 0, sizeof(*fault));
-	fault->by_server = true;
+	fault->phase = PHASE_READY;
+	fault->member = probe->member;
+	fault->by_server = sqlstate != NULL;
 	strlcpy(fault->sqlstate, sqlstate ? sqlstate : "", sizeof(fault->sqlstate));
 	strlcpy(fault->message, message ? message : "an answer that no PostgreSQL gives",
 			sizeof(fault->message));
-	fail(probe, PHASE_READY, cause_of_error(probe, fault->sqlstate), fault->message);
+	cause = cause_of(fault, &phase);
+	fail(probe, phase, cause, fault->message);
 }
 
-static void
-fail_with(Probe *probe, Cause cause, const char *format, const char *one,
-		  const char *other)
+static void pg_attribute_printf(4, 5)
+fail_with(Probe *probe, PathPhase phase, Cause cause, const char *format,...)
 {
 	Fault	   *fault = &probe->walk.fault;
+	va_list		args;
 
 	memset(fault, 0, sizeof(*fault));
-	snprintf(fault->message, sizeof(fault->message), format, one, other);
-	fail(probe, PHASE_READY, cause, fault->message);
+	va_start(args, format);
+	vsnprintf(fault->message, sizeof(fault->message), format, args);
+	va_end(args);
+	fail(probe, phase, cause, fault->message);
 }
 
 static bool
@@ -369,7 +350,7 @@ take_who(Probe *probe, const PGresult *result)
 	{
 		if (probe->member && result != NULL &&
 			PQresultStatus(result) == PGRES_TUPLES_OK)
-			fail_with(probe, CAUSE_NO_STORE, "the store has no row%s%s", "", "");
+			fail_with(probe, PHASE_READY, CAUSE_NO_STORE, "the store has no row");
 		else
 			fail_ready(probe, result);
 		return PROBE_FAILED;
@@ -383,10 +364,11 @@ take_who(Probe *probe, const PGresult *result)
 	if (!is_true(result, 0) || !is_true(result, 1))
 	{
 		if (is_true(result, 0))
-			fail_with(probe, CAUSE_NO_EXTENSION, "database \"%s\" has no extension leasehold%s",
-					  probe->walk.database, "");
+			fail_with(probe, PHASE_READY, CAUSE_NO_EXTENSION,
+					  "database \"%s\" has no extension leasehold", probe->walk.database);
 		else
-			fail_with(probe, CAUSE_NOT_PRELOADED, "leasehold is not loaded there%s%s", "", "");
+			fail_with(probe, PHASE_READY, CAUSE_NOT_PRELOADED,
+					  "leasehold is not loaded there");
 		return PROBE_FAILED;
 	}
 	probe->stage = PROBE_ASKING_IDENTITY;
@@ -412,11 +394,12 @@ is_who_it_should_be(Probe *probe)
 	const ProbeIdentity *identity = &probe->identity;
 
 	if (strcmp(identity->node, probe->name) != 0)
-		fail_with(probe, CAUSE_WRONG_SERVER, "the server there is node \"%s\", not \"%s\"",
+		fail_with(probe, PHASE_READY, CAUSE_WRONG_SERVER,
+				  "the server there is node \"%s\", not \"%s\"",
 				  identity->node, probe->name);
 	else if (probe->wanted_sysid[0] != '\0' &&
 			 strcmp(identity->sysid, probe->wanted_sysid) != 0)
-		fail_with(probe, CAUSE_WRONG_SERVER,
+		fail_with(probe, PHASE_READY, CAUSE_WRONG_SERVER,
 				  "the server there has the system identifier %s, the group has %s",
 				  identity->sysid, probe->wanted_sysid);
 	else
@@ -437,6 +420,11 @@ take_identity(Probe *probe, const PGresult *result)
 	read_identity(result, &probe->identity);
 	if (!is_who_it_should_be(probe))
 		return PROBE_FAILED;
+	if (strcmp(probe->identity.state, "stopping") == 0)
+	{
+		fail_with(probe, PHASE_SESSION, CAUSE_STOPPING, "the server is shutting down");
+		return PROBE_FAILED;
+	}
 	pass(probe, PHASE_READY, "Node \"%s\", %s, timeline %d; it says of its lease: %s.",
 		 probe->identity.node, probe->identity.role, probe->identity.timeline,
 		 probe->identity.state);
@@ -480,7 +468,6 @@ lose(Probe *probe)
 	strlcpy(fault->sqlstate, probe->link.sqlstate, sizeof(fault->sqlstate));
 	fault->by_server = strncmp(fault->sqlstate, "08", 2) != 0;
 	strlcpy(fault->message, probe->link.fault, sizeof(fault->message));
-	fault->error = error_in(probe->link.said);
 	fail(probe, PHASE_SESSION, silent ? CAUSE_SILENT : CAUSE_CLOSED, fault->message);
 	return PROBE_LOST;
 }

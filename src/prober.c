@@ -438,6 +438,8 @@ wait_for_something(Prober *prober)
 static void
 take_settings(Prober *prober)
 {
+	/* what libpq says is read by cause_of(); servers may speak any language */
+	(void) setlocale(LC_MESSAGES, "C");
 	prober->rules.interval = clock_ms(setting_probe_interval);
 	prober->rules.timeout = clock_ms(setting_probe_timeout);
 	prober->peers_at = 0;

@@ -2,506 +2,118 @@
  * report.c
  *		What a node tells the others about itself and its paths, as text.
  *
- * A table for each kind of line says which fields it has, in which order, and where
- * they are in memory; writing and reading go by it.  The fields of "self" are written
- * with their names, so that any of them may go or come.  The others are told by their
- * place: new ones are added at the end.
- *
- * See report.h.  Must never do I/O or depend on the server.
+ * The fields of "self" are written with their names, so that any of them may go or
+ * come; see lines.h.  Must never do I/O or depend on the server.
  */
 #include "report.h"
 
-#include <inttypes.h>
 #include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
-typedef enum FieldKind
-{
-	FIELD_TEXT,
-	FIELD_NUMBER,
-	FIELD_BOOL,
-	FIELD_KIND,					/* of a target: "member" is true, "node" is not */
-	FIELD_STATUS,
-	FIELD_PHASE,
-	FIELD_CAUSE
-} FieldKind;
-
-typedef struct Field
-{
-	const char *name;
-	FieldKind	kind;
-	size_t		offset;
-	size_t		size;
-	int64_t		least;			/* of numbers; also what a missing one is */
-	int64_t		most;
-} Field;
-
-typedef struct Line
-{
-	const char *tag;
-	bool		named;			/* the fields are "name=value" */
-	size_t		size;			/* of the structure */
-	const Field *field;
-	int			n;
-} Line;
-
-#define PLACE(type, member) \
-	offsetof(type, member), sizeof(((type *) 0)->member)
-#define TEXT(type, member) \
-	{#member, FIELD_TEXT, PLACE(type, member), 0, 0}
-#define NUMBER(type, member, least, most) \
-	{#member, FIELD_NUMBER, PLACE(type, member), least, most}
-#define OTHER(type, member, kind) \
-	{#member, kind, PLACE(type, member), 0, 0}
-#define LENGTH(array)	((int) (sizeof(array) / sizeof((array)[0])))
+#include "lines.h"
 
 #define MOST_US			(INT64_MAX / 1000)
 #define MOST_MS			(INT64_MAX / CLOCK_MS)
 
 /* The members' names stand in the text: to rename one is to change the format. */
 static const Field self_field[] = {
-	TEXT(ReportSelf, role),
-	TEXT(ReportSelf, state),
-	NUMBER(ReportSelf, timeline, 0, INT_MAX),
-	TEXT(ReportSelf, lsn),
-	TEXT(ReportSelf, sysid),
-	TEXT(ReportSelf, version),
-	TEXT(ReportSelf, listen),
-	NUMBER(ReportSelf, port, 0, 65535),
-	OTHER(ReportSelf, tls, FIELD_BOOL),
-	OTHER(ReportSelf, accepts, FIELD_BOOL),
-	NUMBER(ReportSelf, slots, 0, INT_MAX),
-	NUMBER(ReportSelf, slots_left, -1, INT_MAX),
-	OTHER(ReportSelf, allow_repair, FIELD_BOOL),
-	OTHER(ReportSelf, physical, FIELD_BOOL),
-	OTHER(ReportSelf, fenced, FIELD_BOOL),
-	TEXT(ReportSelf, hba_file),
-	TEXT(ReportSelf, config_file),
-	TEXT(ReportSelf, peer_user),
-	TEXT(ReportSelf, peer_database),
-	TEXT(ReportSelf, sslmode),
-	TEXT(ReportSelf, passfile)
+	LINES_TEXT(ReportSelf, role),
+	LINES_TEXT(ReportSelf, state),
+	LINES_NUMBER(ReportSelf, timeline, 0, INT_MAX),
+	LINES_TEXT(ReportSelf, lsn),
+	LINES_TEXT(ReportSelf, sysid),
+	LINES_TEXT(ReportSelf, version),
+	LINES_TEXT(ReportSelf, listen),
+	LINES_NUMBER(ReportSelf, port, 0, 65535),
+	LINES_OTHER(ReportSelf, tls, FIELD_BOOL),
+	LINES_OTHER(ReportSelf, accepts, FIELD_BOOL),
+	LINES_NUMBER(ReportSelf, slots, 0, INT_MAX),
+	LINES_NUMBER(ReportSelf, slots_left, -1, INT_MAX),
+	LINES_OTHER(ReportSelf, allow_repair, FIELD_BOOL),
+	LINES_OTHER(ReportSelf, physical, FIELD_BOOL),
+	LINES_OTHER(ReportSelf, fenced, FIELD_BOOL),
+	LINES_TEXT(ReportSelf, hba_file),
+	LINES_TEXT(ReportSelf, config_file),
+	LINES_TEXT(ReportSelf, peer_user),
+	LINES_TEXT(ReportSelf, peer_database),
+	LINES_TEXT(ReportSelf, sslmode),
+	LINES_TEXT(ReportSelf, passfile)
 };
 
 static const Field path_field[] = {
-	TEXT(ReportPath, target),
-	OTHER(ReportPath, member, FIELD_KIND),
-	OTHER(ReportPath, status, FIELD_STATUS),
-	OTHER(ReportPath, phase, FIELD_PHASE),
-	OTHER(ReportPath, cause, FIELD_CAUSE),
-	NUMBER(ReportPath, latency_us, 0, MOST_US),
-	NUMBER(ReportPath, p50_us, 0, MOST_US),
-	NUMBER(ReportPath, p99_us, 0, MOST_US),
-	NUMBER(ReportPath, since_ms, 0, MOST_MS),
-	NUMBER(ReportPath, last_ok_ms, -1, MOST_MS),
-	NUMBER(ReportPath, failures, 0, INT_MAX),
-	TEXT(ReportPath, sqlstate),
-	TEXT(ReportPath, address),
-	TEXT(ReportPath, from),
-	TEXT(ReportPath, error)
+	LINES_TEXT(ReportPath, target),
+	LINES_OTHER(ReportPath, member, FIELD_KIND),
+	LINES_OTHER(ReportPath, status, FIELD_STATUS),
+	LINES_OTHER(ReportPath, phase, FIELD_PHASE),
+	LINES_OTHER(ReportPath, cause, FIELD_CAUSE),
+	LINES_NUMBER(ReportPath, latency_us, 0, MOST_US),
+	LINES_NUMBER(ReportPath, p50_us, 0, MOST_US),
+	LINES_NUMBER(ReportPath, p99_us, 0, MOST_US),
+	LINES_NUMBER(ReportPath, since_ms, 0, MOST_MS),
+	LINES_NUMBER(ReportPath, last_ok_ms, -1, MOST_MS),
+	LINES_NUMBER(ReportPath, failures, 0, INT_MAX),
+	LINES_TEXT(ReportPath, sqlstate),
+	LINES_TEXT(ReportPath, address),
+	LINES_TEXT(ReportPath, from),
+	LINES_TEXT(ReportPath, error)
 };
 
 static const Field hba_field[] = {
-	TEXT(ReportHba, node),
-	TEXT(ReportHba, address),
-	OTHER(ReportHba, encrypted, FIELD_BOOL),
-	NUMBER(ReportHba, line, 0, INT_MAX),
-	TEXT(ReportHba, method),
-	TEXT(ReportHba, rule)
+	LINES_TEXT(ReportHba, node),
+	LINES_TEXT(ReportHba, address),
+	LINES_OTHER(ReportHba, encrypted, FIELD_BOOL),
+	LINES_NUMBER(ReportHba, line, 0, INT_MAX),
+	LINES_TEXT(ReportHba, method),
+	LINES_TEXT(ReportHba, rule)
 };
 
 static const Line self_line = {
-	"self", true, sizeof(ReportSelf), self_field, LENGTH(self_field)
+	"self", true, sizeof(ReportSelf), self_field, LINES_LENGTH(self_field)
 };
 static const Line path_line = {
-	"path", false, sizeof(ReportPath), path_field, LENGTH(path_field)
+	"path", false, sizeof(ReportPath), path_field, LINES_LENGTH(path_field)
 };
 static const Line hba_line = {
-	"hba", false, sizeof(ReportHba), hba_field, LENGTH(hba_field)
+	"hba", false, sizeof(ReportHba), hba_field, LINES_LENGTH(hba_field)
 };
-
-/* ------------------------------------------------------------------------
- * Characters
- * ------------------------------------------------------------------------
- */
-
-static bool
-continues(const char *at, const char *end)
-{
-	return at < end && ((unsigned char) *at & 0xC0) == 0x80;
-}
-
-/*
- * How many bytes the character has that stands here; 0 if it is none: what PostgreSQL
- * would not take for one (too long a form, half of a surrogate pair, beyond U+10FFFF).
- */
-static size_t
-character_length(const char *at, const char *end)
-{
-	unsigned char lead = (unsigned char) at[0];
-	size_t		length = lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
-	unsigned char second;
-
-	if (length == 1)
-		return 1;
-	if (lead < 0xC2 || lead > 0xF4)
-		return 0;
-	for (size_t i = 1; i < length; i++)
-		if (!continues(at + i, end))
-			return 0;
-	second = (unsigned char) at[1];
-	if ((lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
-		(lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F))
-		return 0;
-	return length;
-}
-
-/* ------------------------------------------------------------------------
- * Writing
- * ------------------------------------------------------------------------
- */
-
-typedef struct Writer
-{
-	char	   *buffer;
-	size_t		size;			/* with the NUL at the end */
-	size_t		used;
-	bool		full;			/* it did not fit */
-} Writer;
-
-static void
-put(Writer *writer, const char *bytes, size_t n)
-{
-	if (writer->full || n >= writer->size - writer->used)
-	{
-		writer->full = true;
-		return;
-	}
-	memcpy(writer->buffer + writer->used, bytes, n);
-	writer->used += n;
-	writer->buffer[writer->used] = '\0';
-}
-
-static void
-put_string(Writer *writer, const char *text)
-{
-	put(writer, text, strlen(text));
-}
-
-static void
-put_text(Writer *writer, const char *text, size_t size)
-{
-	const char *end = text + strnlen(text, size);
-
-	while (text < end)
-	{
-		size_t		n = character_length(text, end);
-
-		if (n == 0)
-			put(writer, "?", 1);
-		else if (*text == '\\')
-			put(writer, "\\\\", 2);
-		else if (*text == '\t')
-			put(writer, "\\t", 2);
-		else if (*text == '\n')
-			put(writer, "\\n", 2);
-		else
-			put(writer, text, n);
-		text += n > 0 ? n : 1;
-	}
-}
-
-static void
-put_number(Writer *writer, const char *from, size_t size)
-{
-	char		text[24];
-
-	snprintf(text, sizeof(text), "%" PRId64, size == sizeof(int64_t) ?
-			 *(const int64_t *) from : (int64_t) *(const int *) from);
-	put_string(writer, text);
-}
-
-static void
-put_field(Writer *writer, const Field *field, const char *from)
-{
-	switch (field->kind)
-	{
-		case FIELD_TEXT:
-			put_text(writer, from, field->size);
-			break;
-		case FIELD_NUMBER:
-			put_number(writer, from, field->size);
-			break;
-		case FIELD_BOOL:
-			put_string(writer, *(const bool *) from ? "1" : "0");
-			break;
-		case FIELD_KIND:
-			put_string(writer, *(const bool *) from ? "member" : "node");
-			break;
-		case FIELD_STATUS:
-			put_string(writer, path_status_name(*(const PathStatus *) from));
-			break;
-		case FIELD_PHASE:
-			put_string(writer, path_phase_name(*(const PathPhase *) from));
-			break;
-		case FIELD_CAUSE:
-			if (*(const Cause *) from != CAUSE_NONE)
-				put_string(writer, cause_name(*(const Cause *) from));
-			break;
-	}
-}
-
-static bool
-write_line(char *buffer, size_t size, size_t *used, const Line *line,
-		   const void *from)
-{
-	Writer		writer = {buffer, size, *used, false};
-
-	if (*used >= size)
-		return false;
-	put_string(&writer, line->tag);
-	for (int i = 0; i < line->n; i++)
-	{
-		const Field *field = &line->field[i];
-
-		put_string(&writer, "\t");
-		if (line->named)
-		{
-			put_string(&writer, field->name);
-			put_string(&writer, "=");
-		}
-		put_field(&writer, field, (const char *) from + field->offset);
-	}
-	put_string(&writer, "\n");
-	if (writer.full)
-	{
-		buffer[*used] = '\0';
-		return false;
-	}
-	*used = writer.used;
-	return true;
-}
 
 bool
 report_write_self(char *buffer, size_t size, size_t *used,
 				  const ReportSelf *self)
 {
-	return write_line(buffer, size, used, &self_line, self);
+	return line_write(buffer, size, used, &self_line, self);
 }
 
 bool
 report_write_path(char *buffer, size_t size, size_t *used,
 				  const ReportPath *path)
 {
-	return write_line(buffer, size, used, &path_line, path);
+	return line_write(buffer, size, used, &path_line, path);
 }
 
 bool
 report_write_hba(char *buffer, size_t size, size_t *used,
 				 const ReportHba *hba)
 {
-	return write_line(buffer, size, used, &hba_line, hba);
-}
-
-/* ------------------------------------------------------------------------
- * Reading
- * ------------------------------------------------------------------------
- */
-
-static char
-unescaped(char c)
-{
-	return c == 't' ? '\t' : c == 'n' ? '\n' : c;
-}
-
-static void
-get_text(char *to, size_t size, const char *at, const char *end)
-{
-	size_t		used = 0;
-
-	while (at < end)
-	{
-		bool		escaped = *at == '\\' && at + 1 < end;
-		size_t		n;
-
-		if (escaped)
-			at++;
-		n = character_length(at, end);
-		if (used + (n > 0 ? n : 1) >= size)
-			break;
-		memcpy(to + used, n > 0 ? at : "?", n > 0 ? n : 1);
-		if (escaped)
-			to[used] = unescaped(to[used]);
-		used += n > 0 ? n : 1;
-		at += n > 0 ? n : 1;
-	}
-	to[used] = '\0';
-}
-
-/* The number as far as there are digits, brought into the field's range. */
-static int64_t
-get_number(const Field *field, const char *at, const char *end)
-{
-	bool		negative = at < end && *at == '-';
-	int64_t		number = 0;
-
-	if (negative)
-		at++;
-	if (at == end || *at < '0' || *at > '9')
-		return field->least;
-	for (; at < end && *at >= '0' && *at <= '9'; at++)
-	{
-		int			digit = *at - '0';
-
-		if (number > (INT64_MAX - digit) / 10)
-			number = INT64_MAX;
-		else
-			number = number * 10 + digit;
-	}
-	if (negative)
-		number = -number;
-	return number < field->least ? field->least :
-		number > field->most ? field->most : number;
-}
-
-static void
-put_in(char *to, size_t size, int64_t number)
-{
-	if (size == sizeof(int64_t))
-		*(int64_t *) to = number;
-	else
-		*(int *) to = (int) number;
-}
-
-static void
-get_field(const Field *field, char *to, const char *at, const char *end)
-{
-	char		name[32];
-	int			number;
-
-	get_text(name, sizeof(name), at, end);
-	switch (field->kind)
-	{
-		case FIELD_TEXT:
-			get_text(to, field->size, at, end);
-			break;
-		case FIELD_NUMBER:
-			put_in(to, field->size, get_number(field, at, end));
-			break;
-		case FIELD_BOOL:
-			*(bool *) to = strcmp(name, "1") == 0;
-			break;
-		case FIELD_KIND:
-			*(bool *) to = strcmp(name, "member") == 0;
-			break;
-		case FIELD_STATUS:
-			number = path_status_of(name);
-			*(PathStatus *) to = number >= 0 ? (PathStatus) number : PATH_UNKNOWN;
-			break;
-		case FIELD_PHASE:
-			number = path_phase_of(name);
-			*(PathPhase *) to = number >= 0 ? (PathPhase) number : PHASE_RESOLVE;
-			break;
-		case FIELD_CAUSE:
-			number = name[0] == '\0' ? CAUSE_NONE : cause_of_name(name);
-			*(Cause *) to = number >= 0 ? (Cause) number : CAUSE_OTHER;
-			break;
-	}
-}
-
-/* Which field it is, by its name or by its place; NULL if we do not know it. */
-static const Field *
-find_field(const Line *line, int place, const char **at, const char *end)
-{
-	const char *equals;
-
-	if (!line->named)
-		return place < line->n ? &line->field[place] : NULL;
-	equals = memchr(*at, '=', (size_t) (end - *at));
-	for (int i = 0; equals != NULL && i < line->n; i++)
-	{
-		size_t		length = (size_t) (equals - *at);
-
-		if (strlen(line->field[i].name) == length &&
-			memcmp(line->field[i].name, *at, length) == 0)
-		{
-			*at = equals + 1;
-			return &line->field[i];
-		}
-	}
-	return NULL;
-}
-
-/* What stands in a structure for which there is no line. */
-static void
-make_empty(const Line *line, char *to)
-{
-	memset(to, 0, line->size);
-	for (int i = 0; i < line->n; i++)
-		if (line->field[i].kind == FIELD_NUMBER)
-			put_in(to + line->field[i].offset, line->field[i].size,
-				   line->field[i].least);
-}
-
-/* The fields between the tag and the end of the line. */
-static void
-read_fields(const Line *line, char *to, const char *at, const char *end)
-{
-	for (int place = 0; at < end; place++)
-	{
-		const char *start = at + 1; /* behind a tab */
-		const char *stop = memchr(start, '\t', (size_t) (end - start));
-		const Field *field;
-
-		if (stop == NULL)
-			stop = end;
-		field = find_field(line, place, &start, stop);
-		if (field != NULL)
-			get_field(field, to + field->offset, start, stop);
-		at = stop;
-	}
-}
-
-static bool
-next_line(const char **at, const Line *line, void *to)
-{
-	size_t		length = strlen(line->tag);
-	const char *end;
-
-	make_empty(line, to);
-	while ((end = strchr(*at, '\n')) != NULL)
-	{
-		const char *start = *at;
-
-		*at = end + 1;
-		if (strncmp(start, line->tag, length) == 0 &&
-			(start[length] == '\t' || start[length] == '\n'))
-		{
-			read_fields(line, to, start + length, end);
-			return true;
-		}
-	}
-	*at += strlen(*at);
-	return false;
+	return line_write(buffer, size, used, &hba_line, hba);
 }
 
 bool
 report_read_self(const char *text, ReportSelf *self)
 {
-	return next_line(&text, &self_line, self);
+	return line_next(&text, &self_line, self);
 }
 
 bool
 report_next_path(const char **at, ReportPath *path)
 {
-	return next_line(at, &path_line, path);
+	return line_next(at, &path_line, path);
 }
 
 bool
 report_next_hba(const char **at, ReportHba *hba)
 {
-	return next_line(at, &hba_line, hba);
+	return line_next(at, &hba_line, hba);
 }
 
 bool

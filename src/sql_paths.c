@@ -16,6 +16,7 @@
 #include "paths.h"
 #include "sql.h"
 #include "sql_row.h"
+#include "workers.h"
 
 PG_FUNCTION_INFO_V1(leasehold_identity);
 PG_FUNCTION_INFO_V1(leasehold_peers);
@@ -43,7 +44,9 @@ leasehold_identity(PG_FUNCTION_ARGS)
 	row_text(&row, settings_node_name());
 	row_text(&row, psprintf(UINT64_FORMAT, GetSystemIdentifier()));
 	row_text(&row, standby ? "standby" : "primary");
-	row_text(&row, sql_state_name(sql_status()->state));
+	/* a smart shutdown waits for all sessions: those of the probers have to go */
+	row_text(&row, workers_server_is_ending() ? "stopping" :
+			 sql_state_name(sql_status()->state));
 	row_add(&row, Int32GetDatum((int32) timeline), false);
 	row_put(fcinfo, &row);
 	return (Datum) 0;

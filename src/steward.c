@@ -17,11 +17,9 @@
 
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
-#include "utils/pidfile.h"
 
 #include "compat.h"
 #include "durable.h"
@@ -141,26 +139,6 @@ leave(Steward *steward, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
-/*
- * Does the server end, or was a process told to end alone?  The postmaster notes
- * in its lock file that it stops before it tells anybody to.  In doubt it stops.
- */
-static bool
-server_is_ending(void)
-{
-	FILE	   *file = AllocateFile("postmaster.pid", "r");
-	char		line[MAXPGPATH + 2] = "";
-	int			n = 0;
-
-	if (file == NULL)
-		return true;
-	while (n < LOCK_FILE_LINE_PM_STATUS && fgets(line, sizeof(line), file) != NULL)
-		n++;
-	FreeFile(file);
-	return n < LOCK_FILE_LINE_PM_STATUS ||
-		strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
-}
-
 /* The keeper has to know, and may not wait for the disk. */
 static void
 answer_keeper(void)
@@ -169,7 +147,7 @@ answer_keeper(void)
 
 	if (pg_atomic_read_u32(question) != END_ASKED)
 		return;
-	pg_atomic_write_u32(question, server_is_ending() ? END_OF_SERVER : END_OF_KEEPER);
+	pg_atomic_write_u32(question, workers_server_is_ending() ? END_OF_SERVER : END_OF_KEEPER);
 	shared_wake_keeper();
 }
 
@@ -203,7 +181,7 @@ note_end(Steward *steward)
 static bool
 may_end(Steward *steward, ClockTime now)
 {
-	if (steward->end_since == 0 && !server_is_ending())
+	if (steward->end_since == 0 && !workers_server_is_ending())
 		return true;
 	if (steward->end_since == 0)
 		steward->end_since = now;

@@ -98,12 +98,16 @@ const char store_thaw_sql[] =
  */
 
 const char store_drop_node_sql[] =
-"DELETE FROM leasehold_store.node WHERE name = $1 AND incarnation = $2"
-" RETURNING name";
+"WITH d AS (DELETE FROM leasehold_store.node WHERE name = $1"
+" AND incarnation = $2 RETURNING name), r AS (DELETE FROM"
+" leasehold_store.report WHERE node IN (SELECT name FROM d))"
+" SELECT name FROM d";
 
 const char store_rename_node_sql[] =
-"UPDATE leasehold_store.node SET name = $2"
-" WHERE name = $1 AND incarnation = $3 RETURNING name";
+"WITH u AS (UPDATE leasehold_store.node SET name = $2"
+" WHERE name = $1 AND incarnation = $3 RETURNING name), r AS (DELETE FROM"
+" leasehold_store.report WHERE node = $1 AND EXISTS (SELECT 1 FROM u))"
+" SELECT name FROM u";
 
 const char store_copy_node_sql[] =
 "INSERT INTO leasehold_store.node AS n (name, incarnation, beat, advertise,"

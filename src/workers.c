@@ -7,10 +7,11 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/guc.h"
+#include "utils/pidfile.h"
 
-#include "compat.h"
 #include "compat.h"
 #include "workers.h"
 
@@ -86,4 +87,24 @@ workers_reload(void)
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	return true;
+}
+
+/*
+ * Does the server end, or was a process told to end alone?  The postmaster notes
+ * in its lock file that it stops before it tells anybody to.  In doubt it stops.
+ */
+bool
+workers_server_is_ending(void)
+{
+	FILE	   *file = AllocateFile("postmaster.pid", "r");
+	char		line[MAXPGPATH + 2] = "";
+	int			n = 0;
+
+	if (file == NULL)
+		return true;
+	while (n < LOCK_FILE_LINE_PM_STATUS && fgets(line, sizeof(line), file) != NULL)
+		n++;
+	FreeFile(file);
+	return n < LOCK_FILE_LINE_PM_STATUS ||
+		strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
 }

@@ -32,6 +32,9 @@ extern void workers_take_seat(WorkerSeat *seat);
 /* Reload the configuration if a SIGHUP has come in; true if so. */
 extern bool workers_reload(void);
 
+/* Has the postmaster been told to end?  Reads a file. */
+extern bool workers_server_is_ending(void);
+
 /* The workers' main functions, found by name by the server. */
 extern PGDLLEXPORT void leasehold_keeper_main(Datum arg);
 extern PGDLLEXPORT void leasehold_steward_main(Datum arg);

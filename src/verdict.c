@@ -1,0 +1,95 @@
+/*
+ * verdict.c
+ *		What three witnesses say of a path.
+ *
+ * Must never do I/O or depend on the server.
+ */
+#include "verdict.h"
+
+static const struct
+{
+	const char *name;
+	const char *text;
+}			said[] =
+{
+	[VERDICT_STANDS] = {"stands", "The path is as it should be."},
+	[VERDICT_TARGET_REFUSES] = {"target_refuses",
+	"The network path stands; the target answers, and does not take this connection."},
+	[VERDICT_NAME] = {"no_address", "The source knows no address of the target."},
+	[VERDICT_TARGET_DOWN] = {"target_down",
+	"The target is down: it shows no sign of life, and nobody reaches it."},
+	[VERDICT_TARGET_HIDDEN] = {"target_hidden",
+	"The target lives, but nobody reaches the address that it advertises: it listens elsewhere, or its firewall lets nobody in."},
+	[VERDICT_TARGET_CUT_OFF] = {"target_cut_off",
+	"The target lives, but is cut off from all other nodes."},
+	[VERDICT_SOURCE_CUT_OFF] = {"source_cut_off",
+	"The source is cut off: it reaches nobody, while the others are reached."},
+	[VERDICT_ONE_DIRECTION] = {"one_direction",
+	"Only this direction is broken: the target reaches the source."},
+	[VERDICT_PATH_BLOCKED] = {"path_blocked",
+	"Only the path between these two is broken: both are alive."},
+	[VERDICT_UNKNOWN] = {"unknown",
+	"No other node can bear witness: whether the target or the path has failed cannot be told from here."},
+};
+
+const char *
+verdict_name(Verdict verdict)
+{
+	return said[verdict].name;
+}
+
+const char *
+verdict_text(Verdict verdict)
+{
+	return said[verdict].text;
+}
+
+/* Did the target itself answer? */
+static bool
+answers(const Witnesses *w)
+{
+	return w->phase > PHASE_CONNECT && w->cause != CAUSE_SILENT &&
+		w->cause != CAUSE_CLOSED && w->cause != CAUSE_TIMEOUT;
+}
+
+static bool
+source_is_cut_off(const Witnesses *w)
+{
+	return w->source_tries > 0 && w->source_reaches == 0 &&
+		(w->others_reach_target > 0 ||
+		 (w->target_alive && w->target_tries > 0 && w->target_reaches > 0)) &&
+		w->others_reach_source == 0;
+}
+
+static bool
+target_is_cut_off(const Witnesses *w)
+{
+	return w->target_tries > 0 && w->target_reaches == 0 && !w->back_stands;
+}
+
+Verdict
+verdict_of(const Witnesses *w)
+{
+	if (w->stands)
+		return VERDICT_STANDS;
+	if (w->phase == PHASE_RESOLVE)
+		return VERDICT_NAME;
+	if (answers(w))
+		return VERDICT_TARGET_REFUSES;
+	if (source_is_cut_off(w))
+		return VERDICT_SOURCE_CUT_OFF;
+	if (w->target_says && w->back_stands)
+		return VERDICT_ONE_DIRECTION;
+	if (w->others_reach_target > 0)
+		return VERDICT_PATH_BLOCKED;
+	if (w->target_alive)
+	{
+		if (w->others == 0)
+			return target_is_cut_off(w) ? VERDICT_TARGET_CUT_OFF : VERDICT_PATH_BLOCKED;
+		return target_is_cut_off(w) ? VERDICT_TARGET_CUT_OFF : VERDICT_TARGET_HIDDEN;
+	}
+	/* a source that hears of nothing cannot say that the target is dead */
+	if (w->others > 0 || w->source_reaches > 0)
+		return VERDICT_TARGET_DOWN;
+	return VERDICT_UNKNOWN;
+}
