@@ -42,12 +42,12 @@ paths_size(void)
 		mul_size(MAXALIGN(paths_report_size()), reports_max());
 }
 
-void
-paths_init(char *at, LWLock *lock)
+static void
+init_paths(Paths *paths)
 {
-	Paths	   *paths = (Paths *) at;
+	char	   *at = (char *) paths + MAXALIGN(sizeof(Paths));
 
-	at += MAXALIGN(sizeof(Paths));
+	memset(paths, 0, paths_size());
 	paths->entry = (PathEntry *) at;
 	at += MAXALIGN(sizeof(PathEntry) * paths_entries_max());
 	paths->report = (PathReport *) at;
@@ -57,8 +57,18 @@ paths_init(char *at, LWLock *lock)
 		paths->report[i].text = at;
 		at += MAXALIGN(paths_report_size());
 	}
-	paths->lock = lock;
-	leasehold_paths = paths;
+	paths->lock = &GetNamedLWLockTranche("leasehold")[2].lock;
+}
+
+/* The caller holds AddinShmemInitLock. */
+void
+paths_attach(void)
+{
+	bool		found;
+
+	leasehold_paths = ShmemInitStruct("leasehold paths", paths_size(), &found);
+	if (!found)
+		init_paths(leasehold_paths);
 }
 
 /* ------------------------------------------------------------------------

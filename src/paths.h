@@ -110,9 +110,9 @@ extern PGDLLEXPORT Paths *leasehold_paths;	/* NULL if not preloaded */
 extern int	paths_entries_max(void);
 extern Size paths_report_size(void);
 
-/* For shared.c: how much it needs, and to make it at *at. */
+/* For shared.c: how much it needs, and to make it. */
 extern Size paths_size(void);
-extern void paths_init(char *at, LWLock *lock);
+extern void paths_attach(void);
 
 /*
  * paths_ask_walk, paths_take_walk

@@ -62,8 +62,7 @@ shared_size(void)
 					add_size(survey_size(),
 							 PG_CACHE_LINE_SIZE + MAXALIGN(max_replication_slots) +
 							 mul_size(sizeof(FenceBackendPadded),
-									  backend_places()) +
-							 MAXALIGN(paths_size())));
+									  backend_places())));
 }
 
 static void
@@ -72,6 +71,7 @@ request_shared(void)
 	if (previous_request_hook)
 		previous_request_hook();
 	RequestAddinShmemSpace(shared_size());
+	RequestAddinShmemSpace(paths_size());
 	RequestNamedLWLockTranche("leasehold", 3);
 }
 
@@ -198,7 +198,6 @@ init_shared(LeaseholdShared *shared)
 	init_page(&shared->farewell, &at, sizeof(Farewell));
 	init_survey(shared, &at);
 	shared->slot_had_node = (bool *) carve(&at, max_replication_slots);
-	paths_init(carve(&at, paths_size()), &locks[2].lock);
 	init_fence(&shared->fence, &at);
 
 	init_seat(&shared->keeper);
@@ -233,6 +232,7 @@ startup_shared(void)
 	leasehold_shared = ShmemInitStruct("leasehold", shared_size(), &found);
 	if (!found)
 		init_shared(leasehold_shared);
+	paths_attach();
 	fence_shared = &leasehold_shared->fence;
 	LWLockRelease(AddinShmemInitLock);
 }
