@@ -70,18 +70,20 @@ check_workers(Check *check)
 	ClockTime	age = clock_now() - check->status->published_at;
 	bool		keeper = pg_atomic_read_u32(&leasehold_shared->keeper.pid) != 0;
 	bool		steward = pg_atomic_read_u32(&leasehold_shared->steward.pid) != 0;
+	bool		prober = pg_atomic_read_u32(&leasehold_shared->prober.pid) != 0;
 	bool		reports = check->status->published_at != 0 && age < 5 * CLOCK_S;
 
-	if (keeper && steward && reports)
-		check_put(check, "workers", true, "Keeper and steward are running.", NULL);
-	else if (keeper && steward)
+	if (keeper && steward && prober && reports)
+		check_put(check, "workers", true, "Keeper, steward and prober are running.", NULL);
+	else if (keeper && steward && prober)
 		check_put(check, "workers", false,
 			"The keeper is running but has not reported for more than 5 s.",
 			"See whether the process \"leasehold keeper\" is stopped.");
 	else
 		check_put(check, "workers", false,
 			psprintf("The %s is not running.",
-					 keeper ? "steward" : steward ? "keeper" : "keeper and the steward"),
+					 keeper && steward ? "prober" : keeper ? "steward" :
+					 steward ? "keeper" : "keeper and the steward"),
 			"Raise max_worker_processes and restart the server; the log says why a worker did not start.");
 }
 
