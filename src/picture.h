@@ -12,6 +12,9 @@
 
 #include "path.h"
 
+/* So many nodes and members are drawn; of more, the picture tells how many. */
+#define PICTURE_MAX			128
+
 typedef struct PictureNode
 {
 	const char *name;
@@ -41,7 +44,8 @@ typedef struct Picture
 	const char *lease;			/* "" if none governs this node */
 	const char *store;			/* "3 of 3 members answer" */
 	int64_t		epoch;
-	int			nnodes;			/* nodes first, then members */
+	int64_t		stale_ms;		/* what is older than this is shown as old; 0: 30 s */
+	int			nnodes;			/* nodes first, then members; see PICTURE_MAX */
 	const PictureNode *node;
 	int			npaths;
 	const PicturePath *path;
@@ -56,6 +60,10 @@ typedef void (*PictureOut) (void *arg, const char *text);
  *		All text is escaped; no script, no font or file from elsewhere; colours for
  *		light and dark by prefers-color-scheme; broken paths red, with their cause
  *		as text, not by colour alone.
+ *
+ *		The SVG is plain ASCII, whatever its texts are, and needs no XML declaration.
+ *		Texts are taken as UTF-8 and may be NULL; a path that leads from a member,
+ *		from nowhere, to nowhere or to itself is passed over.
  */
 extern void picture_draw(const Picture *picture, PictureOut out, void *arg);
 
