@@ -96,7 +96,7 @@ unit-programs: $(UNIT_PROGRAMS)
 $(UNIT_PROGRAMS): %: %.c $(LAYER0) $(wildcard src/*.h test/unit/*.h)
 	$(CC) $(UNIT_CFLAGS) -o $@ $< $(LAYER0) -lcmocka
 
-tools: test/tools/writer test/tools/pgproxy test/fake/wallclock.so
+tools: test/tools/writer test/tools/pgproxy test/tools/picture test/fake/wallclock.so
 
 test/tools/writer: test/tools/writer.c src/clock.h
 	$(CC) $(TOOL_CFLAGS) -I"$$($(PG_CONFIG) --includedir)" -o $@ $< \
@@ -104,6 +104,9 @@ test/tools/writer: test/tools/writer.c src/clock.h
 
 test/tools/pgproxy: test/tools/pgproxy.c src/clock.h
 	$(CC) $(TOOL_CFLAGS) -o $@ $<
+
+test/tools/picture: test/tools/picture.c $(LAYER0) $(wildcard src/*.h)
+	$(CC) $(TOOL_CFLAGS) -o $@ $< $(LAYER0)
 
 test/fake/wallclock.so: test/fake/wallclock.c
 	$(CC) $(TOOL_CFLAGS) -shared -fPIC -o $@ $< -ldl
@@ -127,7 +130,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 SHLIB_LINK_INTERNAL = $(libpq) -lpthread
 
 EXTRA_CLEAN = tmp_check demo/build.log \
-	test/tools/writer test/tools/pgproxy test/fake/wallclock.so \
+	test/tools/writer test/tools/pgproxy test/tools/picture test/fake/wallclock.so \
 	$(patsubst %.c,%,$(wildcard test/unit/test_*.c))
 
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
