@@ -14,7 +14,6 @@
  */
 #include "cause.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -86,7 +85,7 @@ append(char message[MESSAGE_LEN], const char *from, size_t length)
 	size_t		used = strlen(message);
 
 	for (; length > 0 && used < MESSAGE_LEN - 1; from++, length--)
-		message[used++] = iscntrl((unsigned char) *from) ? ' ' : *from;
+		message[used++] = (unsigned char) *from < ' ' || *from == 0x7F ? ' ' : *from;
 	/* not within a character of UTF-8 */
 	if (length > 0)
 		while (used > 0 && ((unsigned char) message[used - 1] & 0xC0) == 0x80)
@@ -113,8 +112,8 @@ find_sqlstate(const Line *line)
 
 		if (memcmp(at, ":  ", 3) != 0)
 			continue;
-		while (n < SQLSTATE_LEN && (isdigit((unsigned char) at[3 + n]) ||
-									isupper((unsigned char) at[3 + n])))
+		while (n < SQLSTATE_LEN && ((at[3 + n] >= '0' && at[3 + n] <= '9') ||
+									(at[3 + n] >= 'A' && at[3 + n] <= 'Z')))
 			n++;
 		if (n == SQLSTATE_LEN && at[3 + n] == ':')
 			return at + 3;

@@ -12,25 +12,10 @@
 
 #include "mailbox.h"
 #include "sql.h"
+#include "store_paths.h"
 
 #define POLL_MS			30
 #define CLEAN_UP_MS		1000
-
-static const char post_sql[] =
-"INSERT INTO leasehold_store.mail (id, to_node, from_node, from_incarnation,"
-" operation, arguments, answered, answer)"
-" VALUES ($1, $2, $3, $4, $5, $6, false, '')"
-" ON CONFLICT (id) DO NOTHING RETURNING id";
-
-static const char read_sql[] =
-"SELECT answer FROM leasehold_store.mail WHERE id = $1 AND answered";
-
-static const char clear_sql[] =
-"DELETE FROM leasehold_store.mail WHERE id = $1";
-
-/* Servers without notifications say that they do not know it: polling will do. */
-static const char hasten_sql[] =
-"SELECT pg_catalog.pg_notify('leasehold_paths', '')";
 
 static char *
 find_answer(const StoreGroup *group)
@@ -48,7 +33,7 @@ wait_for_answer(StoreGroup *group, const char *id, ClockTime until)
 
 	for (;;)
 	{
-		if (group_send(group, group_connected, read_sql, 1, &id) > 0 &&
+		if (group_send(group, group_connected, store_read_answer_sql, 1, &id) > 0 &&
 			(answer = find_answer(group)) != NULL)
 			return answer;
 		if (clock_now() >= until || group_count(group, group_connected) == 0)
@@ -66,7 +51,7 @@ clear(StoreGroup *group, const char *id)
 	HOLD_INTERRUPTS();
 	group->deadline = clock_now() + clock_ms(CLEAN_UP_MS);
 	group_settle(group);
-	(void) group_send(group, group_connected, clear_sql, 1, &id);
+	(void) group_send(group, group_connected, store_clear_mail_sql, 1, &id);
 	RESUME_INTERRUPTS();
 	MemoryContextSwitchTo(old);
 }
@@ -77,13 +62,13 @@ post_and_wait(StoreGroup *group, const char *const *values, ClockTime until,
 {
 	char	   *answer;
 
-	if (group_send(group, group_connected, post_sql, 6, values) == 0)
+	if (group_send(group, group_connected, store_post_sql, 6, values) == 0)
 	{
 		*fault = psprintf("No member of the store takes requests. %s",
 						  group_faults(group));
 		return NULL;
 	}
-	(void) group_send(group, group_connected, hasten_sql, 0, NULL);
+	(void) group_send(group, group_connected, store_hasten_sql, 0, NULL);
 	answer = wait_for_answer(group, values[0], until);
 	if (answer == NULL)
 		*fault = psprintf("Node \"%s\" has not answered through the store.", values[1]);

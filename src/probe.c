@@ -13,6 +13,7 @@
 #include "access/xlog.h"
 
 #include "probe.h"
+#include "store_paths.h"
 
 /* Of a node: is the library there, and the extension? */
 static const char who_sql[] =
@@ -21,10 +22,6 @@ static const char who_sql[] =
 
 static const char identity_sql[] =
 "SELECT node, system_identifier, role, state, timeline FROM leasehold.identity()";
-
-/* Of a member: is it one? */
-static const char store_sql[] =
-"SELECT schema_version FROM leasehold_store.store WHERE id = 1";
 
 /* ------------------------------------------------------------------------
  * What is found on the way
@@ -278,7 +275,7 @@ arrive_in_session(Probe *probe)
 		 PQdb(conn), version ? version : "unknown");
 	probe->stage = PROBE_ASKING_WHO;
 	probe->sent = clock_now();
-	(void) link_send(&probe->link, probe->member ? store_sql : who_sql, 0, NULL,
+	(void) link_send(&probe->link, probe->member ? store_member_sql : who_sql, 0, NULL,
 					 probe->deadline);
 }
 

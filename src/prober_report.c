@@ -73,6 +73,7 @@ describe_server(ReportSelf *self)
 	strlcpy(self->hba_file, HbaFileName ? HbaFileName : "", sizeof(self->hba_file));
 	strlcpy(self->config_file, ConfigFileName ? ConfigFileName : "",
 			sizeof(self->config_file));
+	strlcpy(self->data_directory, DataDir, sizeof(self->data_directory));
 	snprintf(self->sysid, sizeof(self->sysid), UINT64_FORMAT, GetSystemIdentifier());
 }
 

@@ -13,51 +13,10 @@
 #include "utils/memutils.h"
 
 #include "prober.h"
-#include "store.h"
+#include "store_paths.h"
 
-#define CHANNEL			"leasehold_paths"	/* from prober to prober */
-#define EVENTS_CHANNEL	"leasehold"			/* for people */
 #define EXCHANGE_MIN	(100 * CLOCK_MS)
 #define OUTAGES_EVERY	(30 * CLOCK_S)
-
-static const char listen_sql[] =
-"LISTEN " CHANNEL;
-
-/* Our report there, those of the others here. */
-static const char exchange_sql[] =
-"WITH w AS (INSERT INTO leasehold_store.report AS r"
-" (node, incarnation, seq, body) VALUES ($1, $2, $3, $4)"
-" ON CONFLICT (node) DO UPDATE SET incarnation = excluded.incarnation,"
-" seq = excluded.seq, body = excluded.body)"
-" SELECT node, incarnation, seq, body FROM leasehold_store.report"
-" WHERE node <> $1 ORDER BY node";
-
-static const char mail_sql[] =
-"SELECT m.id, m.from_node, m.from_incarnation, m.operation, m.arguments"
-" FROM leasehold_store.mail m JOIN leasehold_store.node n"
-" ON n.name = m.from_node AND n.incarnation = m.from_incarnation"
-" WHERE m.to_node = $1 AND NOT m.answered ORDER BY m.id LIMIT 4";
-
-static const char answer_sql[] =
-"UPDATE leasehold_store.mail SET answered = true, answer = $2"
-" WHERE id = $1 AND NOT answered";
-
-static const char outage_sql[] =
-"INSERT INTO leasehold_store.outage AS o"
-" (source, target, began, ended, phase, cause, error)"
-" VALUES ($1, $2, $3, $4, $5, $6, $7)"
-" ON CONFLICT (source, target, began) DO UPDATE SET ended = excluded.ended,"
-" phase = excluded.phase, cause = excluded.cause, error = excluded.error";
-
-static const char outages_sql[] =
-"SELECT source, target, began, ended, phase, cause, error"
-" FROM leasehold_store.outage ORDER BY began DESC, source, target LIMIT $1";
-
-static const char event_sql[] =
-"SELECT pg_catalog.pg_notify('" EVENTS_CHANNEL "', $1)";
-
-static const char hasten_sql[] =
-"SELECT pg_catalog.pg_notify('" CHANNEL "', '')";
 
 static const char *
 number_text(int64 number)
@@ -154,7 +113,7 @@ send_exchange(Prober *prober, Peer *peer, ClockTime deadline)
 
 	peer->traffic->exchanged_seq = prober->report_seq;
 	peer->traffic->look = false;
-	return link_send(&peer->probe.link, exchange_sql, 4, values, deadline);
+	return link_send(&peer->probe.link, store_exchange_sql, 4, values, deadline);
 }
 
 static bool
@@ -173,7 +132,7 @@ send_outage(Prober *prober, Peer *peer, ClockTime deadline)
 			cause_name(outage->cause), outage->error
 		};
 
-		return link_send(&peer->probe.link, outage_sql, 7, values, deadline);
+		return link_send(&peer->probe.link, store_outage_sql, 7, values, deadline);
 	}
 }
 
@@ -187,7 +146,7 @@ send_event(Prober *prober, Peer *peer, ClockTime deadline)
 	if (traffic->event_told + EVENTS_MAX < prober->nevents)
 		traffic->event_told = prober->nevents - EVENTS_MAX;
 	value = prober->event[traffic->event_told % EVENTS_MAX];
-	return link_send(&peer->probe.link, event_sql, 1, &value, deadline);
+	return link_send(&peer->probe.link, store_event_sql, 1, &value, deadline);
 }
 
 static bool
@@ -201,21 +160,21 @@ send_task(Prober *prober, Peer *peer, TrafficTask task, ClockTime deadline)
 	switch (task)
 	{
 		case TRAFFIC_LISTEN:
-			return link_send(link, listen_sql, 0, NULL, deadline);
+			return link_send(link, store_listen_paths_sql, 0, NULL, deadline);
 		case TRAFFIC_EXCHANGE:
 			return send_exchange(prober, peer, deadline);
 		case TRAFFIC_MAIL:
-			return link_send(link, mail_sql, 1, &node, deadline);
+			return link_send(link, store_mail_sql, 1, &node, deadline);
 		case TRAFFIC_ANSWER:
-			return link_send(link, answer_sql, 2, answer, deadline);
+			return link_send(link, store_mail_answer_sql, 2, answer, deadline);
 		case TRAFFIC_OUTAGE:
 			return send_outage(prober, peer, deadline);
 		case TRAFFIC_OUTAGES:
-			return link_send(link, outages_sql, 1, &limit, deadline);
+			return link_send(link, store_outages_sql, 1, &limit, deadline);
 		case TRAFFIC_EVENT:
 			return send_event(prober, peer, deadline);
 		case TRAFFIC_HASTEN:
-			return link_send(link, hasten_sql, 0, NULL, deadline);
+			return link_send(link, store_hasten_sql, 0, NULL, deadline);
 		default:
 			return true;
 	}

@@ -44,9 +44,11 @@ typedef struct RemedyFacts
 {
 	Cause		cause;
 	char		source[REPORT_NAME_LEN];
+	char		source_host[256];	/* as advertised; or "" */
 	char		target[128];
 	bool		member;			/* the target is a member of the store */
-	char		host[256];		/* of the target, as advertised; or a directory */
+	char		host[256];		/* of the target, as advertised; or a directory;
+								 * or "" */
 	char		address[REPORT_ADDRESS_LEN];	/* that was tried, numeric; or "" */
 	char		port[8];
 	char		from[REPORT_ADDRESS_LEN];	/* the source's own end; "" if not known */
@@ -80,16 +82,32 @@ typedef struct Remedy
  *
  *		What must be written (a role, a grant, the extension) is run on the holder
  *		in a group of streaming standbys; on a fenced node that is a cluster of its
- *		own the text says SET leasehold.local_ddl = on first.
+ *		own the text says SET leasehold.local_ddl = on first.  SQL is run by a
+ *		superuser's psql, shell by the user that runs the server, or by root.
+ *
+ *		Names that do not fit, or that cannot be written down so that they mean what
+ *		they should, give one operation that changes nothing: half a remedy, or a
+ *		text that is cut off, would be worse.
  */
 extern int	remedy_list(const RemedyFacts *facts, Remedy remedy[REMEDY_MAX]);
 
 /*
  * remedy_hba_line
  *		The line of pg_hba.conf that lets facts->user of facts->source in, without a
- *		newline; the method is scram-sha-256.
+ *		newline; the method is scram-sha-256.  False, and an empty line, if there is
+ *		none that would be about them and nobody else.
  */
-extern void remedy_hba_line(const RemedyFacts *facts, char *line, int size);
+extern bool remedy_hba_line(const RemedyFacts *facts, char *line, int size);
+
+/*
+ * cause_with_hba
+ *		What the source alone cannot tell, by the lines that it meets in the
+ *		target's own report, without TLS and with it; either may be NULL.  A
+ *		connection that is not let in without TLS, but would be with it, needs TLS;
+ *		whoever meets a line that says reject is rejected, whatever the words were.
+ */
+extern Cause cause_with_hba(Cause cause, const Fault *fault,
+							const ReportHba *plain, const ReportHba *encrypted);
 
 extern const char *remedy_kind_name(RemedyKind kind);
 extern const char *remedy_action_name(RemedyAction action);

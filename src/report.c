@@ -34,6 +34,7 @@ static const Field self_field[] = {
 	LINES_OTHER(ReportSelf, fenced, FIELD_BOOL),
 	LINES_TEXT(ReportSelf, hba_file),
 	LINES_TEXT(ReportSelf, config_file),
+	LINES_TEXT(ReportSelf, data_directory),
 	LINES_TEXT(ReportSelf, peer_user),
 	LINES_TEXT(ReportSelf, peer_database),
 	LINES_TEXT(ReportSelf, sslmode),

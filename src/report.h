@@ -70,6 +70,7 @@ typedef struct ReportSelf
 	bool		fenced;			/* it does not hold that lease */
 	char		hba_file[256];
 	char		config_file[256];
+	char		data_directory[256];
 	char		peer_user[64];	/* by which it connects to its peers */
 	char		peer_database[64];
 	char		sslmode[16];

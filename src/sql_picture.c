@@ -167,6 +167,8 @@ leasehold_connectivity_svg(PG_FUNCTION_ARGS)
 	picture.store = psprintf("%d of %d members answer", alive, members);
 	picture.nnodes = sketch.nnodes;
 	picture.node = sketch.node;
+	/* as inquiry.c sees it: what was not said in two intervals is old */
+	picture.stale_ms = 2 * setting_probe_interval + setting_probe_timeout;
 	picture.npaths = sketch.npaths;
 	picture.path = sketch.path;
 	initStringInfo(&out);

@@ -17,6 +17,7 @@
 
 #include "store.h"
 #include "store_care.h"
+#include "store_paths.h"
 #include "timeline.h"
 
 #define HEAD_COLUMNS \
@@ -158,7 +159,10 @@ const char *const store_statements[] = {
 	store_thaw_sql, store_drop_node_sql, store_rename_node_sql,
 	store_copy_node_sql, store_form_sql, store_commit_sql, store_seal_sql,
 	store_names_sql, store_rows_sql, store_copy_sql, store_settle_sql,
-	store_anew_sql, store_blank_sql, NULL
+	store_anew_sql, store_blank_sql, store_member_sql, store_exchange_sql,
+	store_mail_sql, store_mail_answer_sql, store_outage_sql,
+	store_outages_sql, store_post_sql, store_read_answer_sql,
+	store_clear_mail_sql, NULL
 };
 
 /* ------------------------------------------------------------------------

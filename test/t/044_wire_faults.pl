@@ -101,7 +101,8 @@ sub objections
 
 # What only PostgreSQL itself is asked, and may refuse.
 my %optional = map { $_ => 1 }
-  qw(identify_sql notify_sql session_sql session_sync_sql store_durability_sql);
+  qw(identify_sql notify_sql session_sql session_sync_sql store_durability_sql
+  who_sql identity_sql store_listen_paths_sql store_event_sql store_hasten_sql);
 my $statements = 0;
 my %known;
 

@@ -57,6 +57,10 @@ wait_until('a sees that b is gone',
 note sprintf('seen after %.0f ms', (LeaseholdTest::clock_now() - $began) / 1e6);
 wait_until('c knows that a sees it',
 	sub { matrix($c) =~ /ab:unreachable/ && matrix($c) =~ /cb:unreachable/ });
+note $a->ask("SELECT string_agg(concat_ws(' | ', step, phase, status, detail, evidence, remedy, run_on), E'\n') FROM leasehold.diagnose('b')");
+note $a->ask("SELECT string_agg(concat_ws(' | ', step, phase, status, detail, evidence, remedy, run_on), E'\n') FROM leasehold.diagnose('b', 'c')");
+note $a->ask("SELECT string_agg(concat_ws(' | ', step, phase, status, detail, evidence, remedy, run_on), E'\n') FROM leasehold.diagnose('c', 'a')");
+note $a->ask("SELECT string_agg(concat_ws(' | ', seq, run_on, kind, operation, why, safe), E'\n') FROM leasehold.remedies('b')");
 wait_until('the outage is in the store',
 	sub { $group->store_query("SELECT count(*) FROM leasehold_store.outage WHERE ended = 0 AND target = 'b'") eq '2' });
 $b->start;
@@ -64,6 +68,6 @@ wait_until('b is reached again', sub { status_of($a, 'b') eq 'ok ready' });
 wait_until('the outage has ended',
 	sub { $group->store_query("SELECT count(*) FROM leasehold_store.outage WHERE ended <> 0 AND source = 'a' AND target = 'b'") eq '1' });
 is($a->ask("SELECT count(*) FROM leasehold.outages WHERE source = 'a' AND target = 'b' AND ended > began"), 1, 'a shows it');
-my @lines = $a->log_since($offset) =~ /node "b" cannot be reached/g;
+my @lines = $a->log_since($offset) =~ /node "b" cannot be reached\n/g;
 is(scalar(@lines), 1, 'logged once');
 done_testing();
