@@ -11,11 +11,11 @@
 
 #include "inquiry.h"
 #include "mailbox.h"
+#include "witness.h"
 
 #define WALK_EXTRA		(3 * CLOCK_S)	/* beyond the probe itself */
 #define POLL_MS			10
-/* A report that is older than so many intervals is not fresh. */
-#define FRESH_INTERVALS	2
+#define WITNESS_POLL_MS	100
 
 /* ------------------------------------------------------------------------
  * The walk
@@ -99,103 +99,6 @@ recall_walk(Inquiry *inquiry)
 }
 
 /* ------------------------------------------------------------------------
- * Witnesses
- * ------------------------------------------------------------------------
- */
-
-static bool
-is_fresh(const PathReport *report)
-{
-	ClockTime	limit = FRESH_INTERVALS * clock_ms(setting_probe_interval) +
-		clock_ms(setting_probe_timeout);
-
-	return report != NULL && clock_now() - report->seen < limit;
-}
-
-static bool
-stands(const ReportPath *path)
-{
-	return path->status == PATH_OK || path->status == PATH_DEGRADED;
-}
-
-/* How many of its peers, but for "except", does a node reach? */
-static void
-count_paths(const PathReport *report, const char *except, bool members, int *tries,
-			int *reaches)
-{
-	const char *at = report->text;
-	ReportPath	path;
-
-	while (report_next_path(&at, &path))
-	{
-		if (strcmp(path.target, except) == 0 || (path.member && !members))
-			continue;
-		(*tries)++;
-		*reaches += stands(&path);
-	}
-}
-
-static void
-hear_target(Inquiry *inquiry)
-{
-	const PathReport *report = paths_find_report(inquiry->paths, inquiry->target);
-	const SurveyNode *node = sql_find_node(inquiry->survey, inquiry->target);
-	Witnesses  *w = &inquiry->witnesses;
-	ReportPath	back;
-
-	if (inquiry->member)
-		return;
-	w->target_alive = is_fresh(report) || (node != NULL && node->alive);
-	if (!is_fresh(report))
-		return;
-	count_paths(report, inquiry->source, false, &w->target_tries, &w->target_reaches);
-	w->target_says = report_find_path(report->text, inquiry->source, &back);
-	w->back_stands = w->target_says && stands(&back);
-}
-
-static void
-hear_others(Inquiry *inquiry)
-{
-	Witnesses  *w = &inquiry->witnesses;
-
-	for (int i = 0; i < inquiry->paths->nreports; i++)
-	{
-		const PathReport *report = &inquiry->paths->report[i];
-		ReportPath	path;
-
-		if (strcmp(report->node, inquiry->source) == 0 ||
-			strcmp(report->node, inquiry->target) == 0 || !is_fresh(report))
-			continue;
-		if (report_find_path(report->text, inquiry->target, &path))
-		{
-			w->others++;
-			w->others_reach_target += stands(&path);
-		}
-		if (report_find_path(report->text, inquiry->source, &path))
-		{
-			w->others_know_source++;
-			w->others_reach_source += stands(&path);
-		}
-	}
-}
-
-static void
-hear_all(Inquiry *inquiry)
-{
-	const PathReport *report = paths_find_report(inquiry->paths, inquiry->source);
-	Witnesses  *w = &inquiry->witnesses;
-
-	w->stands = inquiry->walk.cause == CAUSE_NONE;
-	w->phase = inquiry->walk.phase;
-	w->cause = inquiry->walk.cause;
-	w->source_fresh = inquiry->walked || is_fresh(report);
-	if (report != NULL)
-		count_paths(report, inquiry->target, true, &w->source_tries, &w->source_reaches);
-	hear_target(inquiry);
-	hear_others(inquiry);
-}
-
-/* ------------------------------------------------------------------------
  * What mends it
  * ------------------------------------------------------------------------
  */
@@ -266,6 +169,45 @@ inquiry_remedies(const Inquiry *inquiry, Remedy remedy[REMEDY_MAX])
 }
 
 /* ------------------------------------------------------------------------
+ * The witnesses
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Did the target itself answer?  Else others have to say whether it lives; and right
+ * after the loss they may not have noticed it themselves.
+ */
+static bool
+is_heard_itself(const Walk *walk)
+{
+	return walk->cause == CAUSE_NONE || walk->phase == PHASE_RESOLVE ||
+		(walk->phase > PHASE_CONNECT && walk->cause != CAUSE_SILENT &&
+		 walk->cause != CAUSE_CLOSED && walk->cause != CAUSE_TIMEOUT);
+}
+
+static void
+hear_witnesses(Inquiry *inquiry)
+{
+	bool		needed = !is_heard_itself(&inquiry->walk);
+	ClockTime	lost_at = needed ? witness_lost_at(inquiry->paths, inquiry->source,
+												   inquiry->target) : 0;
+
+	for (;;)
+	{
+		inquiry->survey = sql_survey();
+		memset(&inquiry->witnesses, 0, sizeof(inquiry->witnesses));
+		inquiry->witnesses.stands = inquiry->walk.cause == CAUSE_NONE;
+		inquiry->witnesses.phase = inquiry->walk.phase;
+		inquiry->witnesses.cause = inquiry->walk.cause;
+		if (witness_hear(&inquiry->witnesses, inquiry->paths, inquiry->survey,
+						 inquiry->source, inquiry->target, lost_at) || !needed)
+			return;
+		sql_sleep(WITNESS_POLL_MS);
+		inquiry->paths = paths_copy();
+	}
+}
+
+/* ------------------------------------------------------------------------
  * Names
  * ------------------------------------------------------------------------
  */
@@ -320,10 +262,9 @@ inquiry_make(const char *source, const char *target)
 	check_names(inquiry, paths_copy());
 	inquiry->walked = inquiry->local ? walk_here(inquiry) : walk_there(inquiry);
 	inquiry->paths = paths_copy();
-	inquiry->survey = sql_survey();
 	if (!inquiry->walked)
 		recall_walk(inquiry);
-	hear_all(inquiry);
+	hear_witnesses(inquiry);
 	inquiry->verdict = verdict_of(&inquiry->witnesses);
 	gather_facts(inquiry);
 	return inquiry;

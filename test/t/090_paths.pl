@@ -27,6 +27,13 @@ sub matrix
 		 FROM leasehold.connectivity WHERE kind = 'node'");
 }
 
+sub verdict
+{
+	my ($node, $target, $source) = @_;
+	my $from = defined $source ? "'$source'" : 'NULL';
+	return $node->ask("SELECT evidence FROM leasehold.diagnose('$target', $from) WHERE phase = 'verdict'");
+}
+
 foreach my $node ($a, $b, $c)
 {
 	foreach my $peer (grep { $_ ne $node } $a, $b, $c)
@@ -57,10 +64,10 @@ wait_until('a sees that b is gone',
 note sprintf('seen after %.0f ms', (LeaseholdTest::clock_now() - $began) / 1e6);
 wait_until('c knows that a sees it',
 	sub { matrix($c) =~ /ab:unreachable/ && matrix($c) =~ /cb:unreachable/ });
-note $a->ask("SELECT string_agg(concat_ws(' | ', step, phase, status, detail, evidence, remedy, run_on), E'\n') FROM leasehold.diagnose('b')");
-note $a->ask("SELECT string_agg(concat_ws(' | ', step, phase, status, detail, evidence, remedy, run_on), E'\n') FROM leasehold.diagnose('b', 'c')");
-note $a->ask("SELECT string_agg(concat_ws(' | ', step, phase, status, detail, evidence, remedy, run_on), E'\n') FROM leasehold.diagnose('c', 'a')");
-note $a->ask("SELECT string_agg(concat_ws(' | ', seq, run_on, kind, operation, why, safe), E'\n') FROM leasehold.remedies('b')");
+is(verdict($a, 'b'), 'target_down: no_socket', 'a says that b is down');
+is(verdict($a, 'b', 'c'), 'target_down: no_socket', 'a asks c, which says so, too');
+is(verdict($a, 'c', 'a'), 'stands', 'the path to c stands');
+is(verdict($a, 'a', 'c'), 'stands', 'and the one back');
 wait_until('the outage is in the store',
 	sub { $group->store_query("SELECT count(*) FROM leasehold_store.outage WHERE ended = 0 AND target = 'b'") eq '2' });
 $b->start;
