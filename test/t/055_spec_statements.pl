@@ -37,7 +37,9 @@ foreach my $spec (sort glob('test/isolation/specs/*.spec'))
 # and their tables those of the store
 my $schema = slurp_file('leasehold-store.sql') =~ s/^--.*\n//mgr;
 my @tables = map { squeezed($_) } $schema =~ /(CREATE TABLE .*?;)/gs;
-is(scalar @tables, 4, 'the store has four tables');
+# those of reports, outages and mail have no part in the protocol
+@tables = grep { /^CREATE TABLE leasehold_store\.(?:store|lease|node|history) / } @tables;
+is(scalar @tables, 4, 'the protocol has four tables');
 foreach my $spec (sort glob('test/isolation/specs/*.spec'))
 {
 	my $specified = squeezed(slurp_file($spec));

@@ -94,6 +94,20 @@ documented($b, find(qr/^SELECT lease, node, state/));
 documented($b, 'SELECT * FROM leasehold.nodes');
 documented($b, 'SELECT * FROM leasehold.history');
 documented($a, 'SELECT leasehold.epoch()');
+
+# the paths between them
+wait_until('a reaches b',
+	sub { $a->ask("SELECT status FROM leasehold.peers WHERE peer = 'b'") eq 'ok' });
+documented($b, find(qr/^SELECT peer, kind, status/));
+documented($b, find(qr/^SELECT source, target, status/));
+like(documented($a, "SELECT * FROM leasehold.diagnose('b')"), qr/verdict\|ok/, 'the path stands');
+like(documented($b, "SELECT * FROM leasehold.diagnose('b', source => 'a')"),
+	qr/verdict\|ok/, 'from the other side, too');
+is(documented($a, find(qr/leasehold.remedies/)), '', 'and there is nothing to mend');
+like(documented($a, find(qr/leasehold.repair/)), qr/stands/, 'nor to repair');
+documented($a, find(qr/leasehold.outages/));
+like(documented($b, 'SELECT leasehold.connectivity_svg()'), qr/^<svg/, 'a picture');
+documented($a, 'CREATE ROLE leasehold_peer LOGIN');
 documented($a, "SELECT leasehold.switchover('b')");
 documented($b, 'SELECT leasehold.pause()');
 is($b->status->{state}, 'paused', 'paused it is');
