@@ -26,10 +26,7 @@
 #include "nodes/parsenodes.h"
 #include "parser/parse_node.h"
 #include "storage/ipc.h"
-#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "embedded.h"
@@ -37,6 +34,7 @@
 #include "roster.h"
 #include "shared.h"
 #include "store_care.h"
+#include "workers.h"
 
 #define STORE_DATABASE	"leasehold_store"
 #define DEFAULT_TTL_MS	10000
@@ -95,27 +93,13 @@ retry_later(Embedded *embedded, ClockTime now, const char *hint)
 static void
 start_worker(Embedded *embedded, int stage, ClockTime now)
 {
-	BackgroundWorker worker = {0};
-	MemoryContext context;
-	bool		registered;
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_name, BGW_MAXLEN, "leasehold store maker");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "leasehold store maker");
-	snprintf(worker.bgw_library_name, MAXPGPATH, "leasehold");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "leasehold_embedded_main");
-	worker.bgw_main_arg = Int32GetDatum(stage);
-	strlcpy(worker.bgw_extra, stage == STAGE_CONTENT ? STORE_DATABASE :
-			embedded->failures % 2 == 0 ? "postgres" : "template1", BGW_EXTRALEN);
-
-	/* the handle has to outlive this turn of the steward's loop */
-	embedded->worker = NULL;
-	context = MemoryContextSwitchTo(TopMemoryContext);
-	registered = RegisterDynamicBackgroundWorker(&worker, &embedded->worker);
-	MemoryContextSwitchTo(context);
-	if (!registered)
+	embedded->worker = workers_begin("store maker", "leasehold_embedded_main",
+									 BgWorkerStart_RecoveryFinished,
+									 Int32GetDatum(stage),
+									 stage == STAGE_CONTENT ? STORE_DATABASE :
+									 embedded->failures % 2 == 0 ? "postgres" :
+									 "template1");
+	if (embedded->worker == NULL)
 	{
 		retry_later(embedded, now,
 					"The server has no free worker process: raise max_worker_processes.");
@@ -312,14 +296,7 @@ leasehold_embedded_main(Datum arg)
 	int			stage = DatumGetInt32(arg);
 
 	fence_process = FENCE_PROCESS_EXEMPT;
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, NULL,
-										 BGWORKER_BYPASS_ALLOWCONN);
-	/* whatever the database, the role or the configuration say */
-	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("search_path", "pg_catalog", PGC_SUSET, PGC_S_OVERRIDE);
-
+	workers_open_session(MyBgworkerEntry->bgw_extra);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());

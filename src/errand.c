@@ -31,7 +31,6 @@
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
-#include "tcop/tcopprot.h"
 #include "utils/guc.h"
 
 #include "compat.h"
@@ -39,6 +38,7 @@
 #include "fence.h"
 #include "instance.h"
 #include "names.h"
+#include "workers.h"
 
 /* A slot that nobody streams from may stay behind its node by this much. */
 #define ADVANCE_BYTES	(UINT64CONST(1) << 20)
@@ -434,9 +434,7 @@ leasehold_errand_main(Datum arg)
 	Instance	instance;
 
 	fence_process = FENCE_PROCESS_EXEMPT;
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	workers_open_session(NULL);
 
 	StartTransactionCommand();
 	shared_read(&leasehold_shared->orders, &orders);

@@ -26,11 +26,11 @@
 #include "replication/walsender_private.h"
 #include "storage/fd.h"
 #include "storage/spin.h"
-#include "utils/memutils.h"
 
 #include "fence_refuse.h"
 #include "instance.h"
 #include "shell.h"
+#include "workers.h"
 
 #define LOOK_RECOVERING		(10 * CLOCK_MS)
 #define LOOK_STANDBY		(CLOCK_S / 4)
@@ -354,22 +354,10 @@ follow_astray(InstanceWork *work, ClockTime now)
 static void
 start_errand(InstanceWork *work, ClockTime now)
 {
-	BackgroundWorker worker = {0};
-	MemoryContext context;
-
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_ConsistentState;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_name, BGW_MAXLEN, "leasehold errand");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "leasehold errand");
-	snprintf(worker.bgw_library_name, MAXPGPATH, "leasehold");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "leasehold_errand_main");
-
-	/* the handle has to outlive this turn of the steward's loop */
-	context = MemoryContextSwitchTo(TopMemoryContext);
-	if (!RegisterDynamicBackgroundWorker(&worker, &work->errand))
+	work->errand = workers_begin("errand", "leasehold_errand_main",
+								 BgWorkerStart_ConsistentState, (Datum) 0, "");
+	if (work->errand == NULL)
 	{
-		work->errand = NULL;
 		ereport(LOG,
 				(errmsg("leasehold: the server has no free worker process"),
 				 errdetail("Replication slots are not kept, and no new primary is followed."),
@@ -378,7 +366,6 @@ start_errand(InstanceWork *work, ClockTime now)
 	}
 	else
 		work->errand_at = now + ERRAND_POLL;
-	MemoryContextSwitchTo(context);
 }
 
 static void

@@ -9,7 +9,9 @@
 #include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
+#include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 #include "utils/pidfile.h"
 
 #include "compat.h"
@@ -77,6 +79,45 @@ workers_take_seat(WorkerSeat *seat)
 	}
 	pg_atomic_write_u64(&seat->began, (uint64) now);
 	shared_take_seat(seat);
+}
+
+BackgroundWorkerHandle *
+workers_begin(const char *what, const char *function, BgWorkerStartTime when,
+			  Datum arg, const char *extra)
+{
+	BackgroundWorker worker = {0};
+	BackgroundWorkerHandle *handle = NULL;
+	MemoryContext context;
+	bool		registered;
+
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = when;
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_name, BGW_MAXLEN, "leasehold %s", what);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "leasehold %s", what);
+	snprintf(worker.bgw_library_name, MAXPGPATH, "leasehold");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "%s", function);
+	worker.bgw_main_arg = arg;
+	strlcpy(worker.bgw_extra, extra, BGW_EXTRALEN);
+
+	/* the handle has to outlive this turn of the caller's loop */
+	context = MemoryContextSwitchTo(TopMemoryContext);
+	registered = RegisterDynamicBackgroundWorker(&worker, &handle);
+	MemoryContextSwitchTo(context);
+	return registered ? handle : NULL;
+}
+
+void
+workers_open_session(const char *database)
+{
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(database, NULL, BGWORKER_BYPASS_ALLOWCONN);
+	if (database == NULL)
+		return;
+	/* whatever the database, the role or the configuration say */
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("search_path", "pg_catalog", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 bool
