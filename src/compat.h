@@ -138,6 +138,19 @@ compat_show_worker(void)
 	(((volatile WalSndCtlData *) WalSndCtl)->sync_standbys_defined)
 #endif
 
+/* ---- pg_hba_file_rules ---- */
+
+/* 16+: other files may be included, names may be regular expressions. */
+#if PG_VERSION_NUM >= 160000
+#define COMPAT_HBA_NUMBER "r.rule_number"
+#define COMPAT_HBA_FILE "r.file_name"
+#define COMPAT_HBA_REGEX "true"
+#else
+#define COMPAT_HBA_NUMBER "r.line_number"
+#define COMPAT_HBA_FILE "NULL::text"
+#define COMPAT_HBA_REGEX "false"
+#endif
+
 /* ---- the fence ---- */
 
 /* ExecutorRun lost an argument in 18. */

@@ -20,11 +20,14 @@ paths_entries_max(void)
 	return setting_peers_max + LEASE_MEMBERS_MAX;
 }
 
-/* A path that stands takes 150 bytes, one with a fault 350: not all are broken. */
+/*
+ * A path that stands takes 150 bytes, one with a fault 350: not all are broken.  Two
+ * lines of pg_hba.conf take 200.
+ */
 Size
 paths_report_size(void)
 {
-	return 4096 + 200 * (Size) paths_entries_max();
+	return 4096 + 400 * (Size) paths_entries_max();
 }
 
 static int

@@ -404,6 +404,7 @@ next_due(const Prober *prober, ClockTime now)
 
 	if (prober->again)
 		return now;
+	due = clock_min(due, reporter_due(prober));
 	if (prober->walks_asked)
 		due = clock_min(due, now + PUBLISH_RETRY);
 	if (prober->mail.id[0] != '\0')
@@ -443,6 +444,7 @@ take_settings(Prober *prober)
 	prober->rules.interval = clock_ms(setting_probe_interval);
 	prober->rules.timeout = clock_ms(setting_probe_timeout);
 	prober->peers_at = 0;
+	reporter_hasten(prober);
 	/* what a peer is reached by may be another string now */
 	for (int i = 0; i < prober->npeers; i++)
 		if (!prober->peer[i]->member)
@@ -467,6 +469,7 @@ turn(Prober *prober)
 	mail_step(prober, now);
 	for (int i = 0; i < prober->npeers; i++)
 		step_peer(prober, prober->peer[i], clock_now());
+	reporter_step(prober, now);
 	report_compose(prober, now);
 	if (prober->dirty && now >= prober->publish_retry)
 		prober_publish(prober, now);

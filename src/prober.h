@@ -13,6 +13,7 @@
 
 #include "paths.h"
 #include "probe.h"
+#include "reporter.h"
 #include "resolver.h"
 
 #define PEER_ADDRESS_LEN	1024
@@ -83,7 +84,7 @@ typedef struct Mail
 	ClockTime	until;
 } Mail;
 
-typedef struct Prober
+struct Prober
 {
 	Resolver	resolver;
 	int			npeers;
@@ -114,10 +115,11 @@ typedef struct Prober
 	Mail		mail;			/* being served */
 	char		served[MAILS_SERVED][MAIL_ID_LEN];
 	int			next_served;
+	Reporter	reporter;
 	WaitEventSet *wait_set;
 	bool		sockets_changed;
 	MemoryContext cycle_context;
-} Prober;
+};
 
 /* ---- prober.c ---- */
 

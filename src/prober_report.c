@@ -168,7 +168,7 @@ describe_path(const Peer *peer, ReportPath *to, ClockTime now)
 
 /*
  * The lines of pg_hba.conf are read by a worker of their own; it may be writing
- * them just now, then the last ones stay.
+ * them just now, then the last ones stay.  As many as there is room for.
  */
 static void
 append_hba(char *text, Size size, size_t *used)
@@ -180,10 +180,15 @@ append_hba(char *text, Size size, size_t *used)
 		strlcpy(hba, leasehold_paths->hba, sizeof(hba));
 		LWLockRelease(leasehold_paths->lock);
 	}
-	if (*used + strlen(hba) < size)
+	for (const char *line = hba, *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
 	{
-		strcpy(text + *used, hba);
-		*used += strlen(hba);
+		size_t		length = end + 1 - line;
+
+		if (*used + length >= size)
+			break;
+		memcpy(text + *used, line, length);
+		*used += length;
+		text[*used] = '\0';
 	}
 }
 

@@ -65,7 +65,9 @@ static const Field hba_field[] = {
 	LINES_OTHER(ReportHba, encrypted, FIELD_BOOL),
 	LINES_NUMBER(ReportHba, line, 0, INT_MAX),
 	LINES_TEXT(ReportHba, method),
-	LINES_TEXT(ReportHba, rule)
+	LINES_TEXT(ReportHba, rule),
+	LINES_TEXT(ReportHba, file),
+	LINES_NUMBER(ReportHba, doubt, 0, INT_MAX)
 };
 
 static const Line self_line = {

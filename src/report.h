@@ -86,6 +86,9 @@ typedef struct ReportHba
 	int			line;			/* 0: none matches */
 	char		method[24];		/* "" if none matches */
 	char		rule[200];		/* the line, its fields by single blanks */
+	char		file[256];		/* that it stands in, if not pg_hba.conf itself */
+	int			doubt;			/* a line before it, or any if none matches, that
+								 * could not be decided; 0: none */
 } ReportHba;
 
 /*
