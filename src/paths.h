@@ -17,6 +17,7 @@
 
 #include "lease.h"
 #include "path.h"
+#include "remedy.h"
 #include "report.h"
 #include "settings.h"
 #include "walk.h"
@@ -79,6 +80,30 @@ typedef struct WalkBox
 	Walk		walk;
 } WalkBox;
 
+typedef enum RepairState
+{
+	REPAIR_FREE,
+	REPAIR_ASKED,				/* a worker is to come */
+	REPAIR_RUNNING,				/* ... and is at it */
+	REPAIR_DONE					/* whoever asked takes the answer */
+} RepairState;
+
+#define REPAIR_ANSWER_LEN	1024
+
+/* What this node is asked to repair on itself; one thing at a time. */
+typedef struct RepairBox
+{
+	RepairState state;
+	uint64		number;			/* of the request */
+	RemedyAction action;
+	char		source[LEASEHOLD_NAME_LEN]; /* whose path to us is to be mended */
+	char		by[LEASEHOLD_NAME_LEN]; /* the node or the role that asks */
+	bool		by_node;
+	int			pid;			/* of the session that asks */
+	ClockTime	until;			/* nobody waits for it after this moment */
+	char		answer[REPAIR_ANSWER_LEN];
+} RepairBox;
+
 /* Lines of pg_hba.conf that peers meet here, as text of report.h. */
 #define HBA_TEXT_SIZE	16384
 
@@ -102,6 +127,8 @@ typedef struct Paths
 	/* by sessions, and the prober in answer: */
 	uint64		last_walk;		/* number of the last request */
 	WalkBox		walk[WALKS_MAX];
+	/* by sessions and the prober, and the worker that repairs: */
+	RepairBox	repair;
 } Paths;
 
 extern PGDLLEXPORT Paths *leasehold_paths;	/* NULL if not preloaded */
