@@ -136,7 +136,7 @@ find_routine(const Line *line, char routine[ROUTINE_LEN])
 	colon = strchr(text, ':');
 	if (colon == NULL ||
 		sscanf(colon + 1, " %47[A-Za-z0-9_], %*[A-Za-z0-9_-].%*[a-z]:%*[0-9]%n",
-			   name, &n) != 1 || n == 0 || colon[1 + n] != '\0')
+			   name, &n) != 1 || colon[1 + n] != '\0')
 		return false;
 	memcpy(routine, name, ROUTINE_LEN);
 	return true;

@@ -83,8 +83,8 @@ conninfo_judge(const char *list)
 	return NULL;
 }
 
-static const char *
-get(const Conninfo *conninfo, const char *keyword)
+const char *
+conninfo_value(const Conninfo *conninfo, const char *keyword)
 {
 	for (int i = 0; i < conninfo->n; i++)
 		if (strcmp(conninfo->keyword[i], keyword) == 0)
@@ -96,11 +96,11 @@ get(const Conninfo *conninfo, const char *keyword)
 static void
 make_label(Conninfo *conninfo)
 {
-	const char *host = get(conninfo, "host");
-	const char *hostaddr = get(conninfo, "hostaddr");
-	const char *port = get(conninfo, "port");
-	const char *dbname = get(conninfo, "dbname");
-	const char *service = get(conninfo, "service");
+	const char *host = conninfo_value(conninfo, "host");
+	const char *hostaddr = conninfo_value(conninfo, "hostaddr");
+	const char *port = conninfo_value(conninfo, "port");
+	const char *dbname = conninfo_value(conninfo, "dbname");
+	const char *service = conninfo_value(conninfo, "service");
 
 	if (service != NULL && host == NULL && hostaddr == NULL)
 		snprintf(conninfo->label, sizeof(conninfo->label), "service %s", service);
@@ -210,9 +210,9 @@ void
 conninfo_each_name(const Conninfo *conninfo,
 				   void (*each) (const char *host, void *arg), void *arg)
 {
-	const char *hosts = get(conninfo, "host");
+	const char *hosts = conninfo_value(conninfo, "host");
 
-	if (hosts == NULL || get(conninfo, "hostaddr") != NULL)
+	if (hosts == NULL || conninfo_value(conninfo, "hostaddr") != NULL)
 		return;
 	for (int i = 0; i < count_elements(hosts); i++)
 	{
@@ -269,8 +269,8 @@ conninfo_start_values(const Conninfo *conninfo, const Addresses *addresses,
 {
 	static const char *keyword[CONNINFO_KEYWORDS_MAX + 1];
 	static const char *value[CONNINFO_KEYWORDS_MAX + 1];
-	const char *hosts = get(conninfo, "host");
-	bool		replace = hosts != NULL && get(conninfo, "hostaddr") == NULL;
+	const char *hosts = conninfo_value(conninfo, "host");
+	bool		replace = hosts != NULL && conninfo_value(conninfo, "hostaddr") == NULL;
 	Expansion	to = {0};
 	int			n = 0;
 
@@ -283,7 +283,7 @@ conninfo_start_values(const Conninfo *conninfo, const Addresses *addresses,
 		{
 			char	   *host = element(hosts, i);
 
-			if (!expand_host(&to, host, element(get(conninfo, "port"), i),
+			if (!expand_host(&to, host, element(conninfo_value(conninfo, "port"), i),
 							 addresses))
 				*unresolved = host;
 		}
@@ -352,15 +352,15 @@ conninfo_for_peer(const char *address, const char *options, const char *node,
 		return NULL;
 	initStringInfo(&out);
 	for (int i = 0; i < to.n; i++)
-		if (get(&added, to.keyword[i]) == NULL &&
+		if (conninfo_value(&added, to.keyword[i]) == NULL &&
 			strcmp(to.keyword[i], "application_name") != 0)
 			append_option(&out, to.keyword[i], to.value[i]);
 	for (int i = 0; i < added.n; i++)
 		if (strcmp(added.keyword[i], "application_name") != 0)
 			append_option(&out, added.keyword[i], added.value[i]);
 	append_option(&out, "application_name", node);
-	if (dbname != NULL && get(&to, "dbname") == NULL &&
-		get(&added, "dbname") == NULL)
+	if (dbname != NULL && conninfo_value(&to, "dbname") == NULL &&
+		conninfo_value(&added, "dbname") == NULL)
 		append_option(&out, "dbname", dbname);
 	return out.data;
 }

@@ -42,6 +42,9 @@ extern char *conninfo_judge(const char *list);
  */
 extern int	conninfo_split(const char *list, Conninfo *out, int max);
 
+/* What a keyword is set to; NULL if it is not. */
+extern const char *conninfo_value(const Conninfo *conninfo, const char *keyword);
+
 /*
  * conninfo_start_values
  *		Keywords and values for PQconnectStartParams() with every host replaced

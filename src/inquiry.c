@@ -131,6 +131,23 @@ add_hba(RemedyFacts *facts, const PathReport *report, const Walk *walk)
 								  knows_encrypted ? &encrypted : NULL);
 }
 
+/* The host that the source advertises, where its own end is not known. */
+static void
+note_source_host(Inquiry *inquiry)
+{
+	const SurveyNode *node = sql_find_node(inquiry->survey, inquiry->source);
+	Conninfo   *conninfo = palloc(sizeof(Conninfo));
+	const char *host;
+
+	if (node == NULL || conninfo_split(node->advertise, conninfo, 1) != 1)
+		return;
+	host = conninfo_value(conninfo, "hostaddr");
+	if (host == NULL)
+		host = conninfo_value(conninfo, "host");
+	if (host != NULL && strchr(host, ',') == NULL)
+		strlcpy(inquiry->facts.source_host, host, sizeof(inquiry->facts.source_host));
+}
+
 static void
 gather_facts(Inquiry *inquiry)
 {
@@ -155,6 +172,7 @@ gather_facts(Inquiry *inquiry)
 		report_read_self(source->text, &facts->of_source);
 	facts->target_known = !inquiry->member && target != NULL &&
 		report_read_self(target->text, &facts->of_target);
+	note_source_host(inquiry);
 	strlcpy(facts->holder, sql_status()->holder, sizeof(facts->holder));
 	if (facts->target_known)
 		add_hba(facts, target, walk);

@@ -187,6 +187,3 @@ repair_take(uint64 number, char *answer, Size size)
 	LWLockRelease(leasehold_paths->lock);
 	return ended;
 }
-
-uint64 repair_ask(RemedyAction action, const char *source) { return 0; }
-bool repair_take(uint64 number, char *answer, Size size) { return false; }

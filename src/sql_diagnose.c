@@ -19,8 +19,7 @@ PG_FUNCTION_INFO_V1(leasehold_repair);
 
 /* After a repair: how often it is tried whether another cause lay beneath. */
 #define ROUNDS_MAX		5
-/* For a repair by another node, and until what was done has taken effect. */
-#define REPAIR_MAX		(20 * CLOCK_S)
+/* Until what was done has taken effect. */
 #define EFFECT_MAX		(5 * CLOCK_S)
 #define EFFECT_POLL_MS	200
 

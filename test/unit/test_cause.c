@@ -741,6 +741,11 @@ test_the_block_that_explains(void **state)
 				AT "Connection refused\n" HINT, CAUSE_REFUSED, PHASE_CONNECT);
 	expect_text(PHASE_CONNECT, AT "Connection refused\n" HINT
 				AT "No route to host\n" HINT, CAUSE_NO_ROUTE, PHASE_CONNECT);
+	expect_text(PHASE_CONNECT, AT "FATAL:  57P03: the database system is starting up\n"
+				"LOCATION:  ProcessStartupPacket, postmaster.c:2413\n"
+				AT "FATAL:  57P03: the database system is shutting down\n"
+				"LOCATION:  ProcessStartupPacket, postmaster.c:2430\n"
+				AT "Connection refused\n" HINT, CAUSE_STOPPING, PHASE_SESSION);
 }
 
 /* A server's word stands, even if the next address took too long. */
