@@ -93,8 +93,18 @@ UNIT_CFLAGS = -std=gnu99 -O1 -g -Wall -Wextra -Wno-unused-parameter -Wno-sign-co
 
 unit-programs: $(UNIT_PROGRAMS)
 
-$(UNIT_PROGRAMS): %: %.c $(LAYER0) $(wildcard src/*.h test/unit/*.h)
-	$(CC) $(UNIT_CFLAGS) -o $@ $< $(LAYER0) -lcmocka
+LAYER0_OBJS := $(LAYER0:src/%.c=test/unit/obj/%.o)
+
+$(LAYER0_OBJS): test/unit/obj/%.o: src/%.c $(wildcard src/*.h src/rejoin/plan.h)
+	@mkdir -p $(@D)
+	$(CC) $(UNIT_CFLAGS) -c -o $@ $<
+
+test/unit/obj/layer0.a: $(LAYER0_OBJS)
+	@rm -f $@
+	@$(AR) rc $@ $^
+
+$(UNIT_PROGRAMS): %: %.c test/unit/obj/layer0.a $(wildcard test/unit/*.h)
+	$(CC) $(UNIT_CFLAGS) -o $@ $< test/unit/obj/layer0.a -lcmocka
 
 tools: test/tools/writer test/tools/pgproxy test/tools/picture test/fake/wallclock.so
 
@@ -129,7 +139,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	$(if $(WERROR),-Werror)
 SHLIB_LINK_INTERNAL = $(libpq) -lpthread
 
-EXTRA_CLEAN = tmp_check demo/build.log \
+EXTRA_CLEAN = tmp_check demo/build.log test/unit/obj \
 	test/tools/writer test/tools/pgproxy test/tools/picture test/fake/wallclock.so \
 	$(patsubst %.c,%,$(wildcard test/unit/test_*.c))
 
