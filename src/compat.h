@@ -119,11 +119,13 @@ compat_show_worker(void)
 #define compat_acquire_slot(name) ReplicationSlotAcquire((name), true)
 #endif
 
-/* Is it a logical slot that standbys are to have, too (17+)? */
+/* Is it a logical slot that standbys are to have, too; is it a standby's copy (17+)? */
 #if PG_VERSION_NUM >= 170000
 #define compat_slot_fails_over(slot) ((slot)->data.failover)
+#define compat_slot_is_copy(slot) ((slot)->data.synced)
 #else
 #define compat_slot_fails_over(slot) ((void) (slot), false)
+#define compat_slot_is_copy(slot) ((void) (slot), false)
 #endif
 
 /* ---- synchronous replication ---- */

@@ -28,6 +28,7 @@
 #include "postmaster/bgworker.h"
 #include "replication/slot.h"
 #include "replication/syncrep.h"
+#include "replication/walreceiver.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
@@ -38,6 +39,7 @@
 #include "fence.h"
 #include "instance.h"
 #include "names.h"
+#include "syncset.h"
 #include "workers.h"
 
 /* A slot that nobody streams from may stay behind its node by this much. */
@@ -178,6 +180,13 @@ slot_has_node(const char *name, const Peers *peers)
 	return false;
 }
 
+/* Is it named like a node's slot? */
+static bool
+is_ours(const char *slot)
+{
+	return strncmp(slot, LEASEHOLD_SLOT_PREFIX, strlen(LEASEHOLD_SLOT_PREFIX)) == 0;
+}
+
 /*
  * One of our slots that a node had, but no node has any more; NULL if there is
  * none.  A slot that was made ahead for a standby to come has had no node yet.
@@ -194,8 +203,7 @@ find_orphan(const Peers *peers)
 		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
 		const char *name = NameStr(slot->data.name);
 
-		if (!slot->in_use || !SlotIsPhysical(slot) ||
-			strncmp(name, LEASEHOLD_SLOT_PREFIX, strlen(LEASEHOLD_SLOT_PREFIX)) != 0)
+		if (!slot->in_use || !SlotIsPhysical(slot) || !is_ours(name))
 			had_node[i] = false;
 		else if (slot_has_node(name, peers))
 			had_node[i] = true;
@@ -252,20 +260,38 @@ names_differ(const InstanceOrders *orders)
 		strcmp(SyncRepStandbyNames ? SyncRepStandbyNames : "", orders->names) != 0;
 }
 
+/* The slot of the node that has every acknowledged write, if that is another. */
+static void
+synchronous_slot(char *name)
+{
+	KeeperStatus status = {0};
+	const char *node;
+
+	shared_read(&leasehold_shared->status, &status);
+	node = syncset_node(status.sync_set);
+	name[0] = '\0';
+	if (node != NULL && node[0] != '\0' &&
+		strcmp(node, settings_node_name()) != 0)
+		leasehold_slot_name(node, name);
+}
+
 /*
  * 17+: logical slots that standbys are to have, too, must not run ahead of them.
  * The value that synchronized_standby_slots should have, in the order of the
- * slots; NULL if it is fine as it is, or if there is no such logical slot.
+ * slots; NULL if it is fine as it is.  A standby that is gone is waited for no
+ * longer, unless it is the only one that may take over (leasehold.zero_loss).
  */
 static char *
 wanted_standby_slots(void)
 {
 	const char *present = GetConfigOption("synchronized_standby_slots", true, false);
+	char		synchronous[LEASEHOLD_SLOT_NAME_LEN];
 	StringInfoData wanted;
 	bool		needed = false;
 
-	if (present == NULL || RecoveryInProgress())
+	if (present == NULL || RecoveryInProgress() || !is_on("allow_alter_system"))
 		return NULL;
+	synchronous_slot(synchronous);
 	initStringInfo(&wanted);
 	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
 	for (int i = 0; i < max_replication_slots; i++)
@@ -276,12 +302,47 @@ wanted_standby_slots(void)
 		if (!slot->in_use)
 			continue;
 		needed |= compat_slot_fails_over(slot);
-		if (SlotIsPhysical(slot) && slot->active_pid != 0 &&
-			strncmp(name, LEASEHOLD_SLOT_PREFIX, strlen(LEASEHOLD_SLOT_PREFIX)) == 0)
+		if (SlotIsPhysical(slot) && is_ours(name) &&
+			(slot->active_pid != 0 || strcmp(name, synchronous) == 0))
 			appendStringInfo(&wanted, "%s%s", wanted.len > 0 ? "," : "", name);
 	}
 	LWLockRelease(ReplicationSlotControlLock);
-	return needed && strcmp(wanted.data, present) != 0 ? wanted.data : NULL;
+	/* what is a user's is left alone as long as there is nothing to keep */
+	if (!needed)
+	{
+		resetStringInfo(&wanted);
+		if (!is_ours(present))
+			return NULL;
+	}
+	return strcmp(wanted.data, present) != 0 ? wanted.data : NULL;
+}
+
+/*
+ * 17+: a logical slot that was made here when this standby was the primary.  The
+ * primary's slot of that name cannot be copied because of it, nor any other.
+ * NULL if there is none, or if slots are not copied.
+ */
+static char *
+find_former_slot(const InstanceOrders *orders, const Instance *instance)
+{
+	char	   *former = NULL;
+
+	if (!setting_follow || !instance->in_recovery || !instance->standby ||
+		orders->leader[0] == '\0' || !is_on("sync_replication_slots") ||
+		!is_on("hot_standby_feedback") || !WalRcvStreaming())
+		return NULL;
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && former == NULL; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (slot->in_use && slot->active_pid == 0 &&
+			compat_slot_fails_over(slot) && !compat_slot_is_copy(slot))
+			former = pstrdup(NameStr(slot->data.name));
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	/* one that a primary makes is a consumer's */
+	return RecoveryInProgress() ? former : NULL;
 }
 
 bool
@@ -295,7 +356,8 @@ errand_is_due(const InstanceOrders *orders, const Instance *instance)
 	if (names_differ(orders))
 		return true;
 	if (wanted_conninfo(orders, instance) != NULL ||
-		wanted_standby_slots() != NULL)
+		wanted_standby_slots() != NULL ||
+		find_former_slot(orders, instance) != NULL)
 		return true;
 	if (!keeps_slots(orders, instance) || !read_peers(&peers))
 		return false;
@@ -427,6 +489,20 @@ keep_slots(const InstanceOrders *orders, const Instance *instance)
 			keep_slot(&peers.node[i], here);
 }
 
+static void
+drop_former_slots(const InstanceOrders *orders, const Instance *instance)
+{
+	char	   *former;
+
+	while ((former = find_former_slot(orders, instance)) != NULL)
+	{
+		ReplicationSlotDrop(former, true);
+		ereport(LOG,
+				(errmsg("leasehold: logical replication slot \"%s\" of the former primary is dropped here, since node \"%s\" has it now",
+						former, orders->leader)));
+	}
+}
+
 void
 leasehold_errand_main(Datum arg)
 {
@@ -443,6 +519,7 @@ leasehold_errand_main(Datum arg)
 	follow(&orders, &instance);
 	if (keeps_slots(&orders, &instance))
 		keep_slots(&orders, &instance);
+	drop_former_slots(&orders, &instance);
 	CommitTransactionCommand();
 	proc_exit(0);
 }

@@ -120,6 +120,24 @@ check_alter_system(Check *check)
 			  "Set allow_alter_system to on and reload; or set leasehold.follow and leasehold.zero_loss to off and do their work by other means.");
 }
 
+/* 17+: a standby that is to have copies of logical slots. */
+static void
+check_slot_copies(Check *check)
+{
+	const char *wanted = GetConfigOption("sync_replication_slots", true, false);
+	const char *fault =
+		wal_level < WAL_LEVEL_LOGICAL ? "wal_level is below logical" :
+		!hot_standby_feedback ? "hot_standby_feedback is off" : NULL;
+
+	if (wanted == NULL || strcmp(wanted, "on") != 0)
+		return;
+	check_put(check, "sync_replication_slots", fault == NULL,
+			  fault == NULL ? "As a standby this node has copies of logical slots." :
+			  psprintf("sync_replication_slots is on, but %s: as a standby this node has no copies of logical slots.",
+					   fault),
+			  "Set wal_level to logical and hot_standby_feedback to on, and restart the server.");
+}
+
 static void
 check_superseded(Check *check)
 {
@@ -176,6 +194,7 @@ check_replication(Check *check)
 	check_limits(check);
 	check_slot_size(check);
 	check_alter_system(check);
+	check_slot_copies(check);
 	check_superseded(check);
 	check_streaming(check);
 	check_zero_loss(check);
