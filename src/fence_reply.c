@@ -30,6 +30,7 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
+#include "storage/lwlock.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 
@@ -243,16 +244,26 @@ fence_reply_end(void)
  * ------------------------------------------------------------------------
  */
 
+/* Where nobody is waited for, the server goes on alone and the lease row says so. */
+static bool
+has_what_is_waited_for(bool prepared)
+{
+	XLogRecPtr	confirmed;
+
+	if (!compat_sync_standbys_defined())
+		return true;
+	confirmed = ((volatile WalSndCtlData *) WalSndCtl)->lsn[SYNC_REP_WAIT_FLUSH];
+	/* where a prepared transaction's record ends, nobody has noted */
+	return prepared ? confirmed > ProcLastRecPtr : confirmed >= XactLastCommitEnd;
+}
+
 /*
  * A session that does not want to wait for a standby's disk has chosen to be
- * outside the promise.  Where nobody is waited for, the server goes on alone
- * and the lease row says so.
+ * outside the promise.
  */
 bool
 fence_reply_is_confirmed(bool prepared)
 {
-	XLogRecPtr	confirmed = ((volatile WalSndCtlData *) WalSndCtl)->lsn[SYNC_REP_WAIT_FLUSH];
-
 	/* it has written nothing: what is to be lost? */
 	if (!prepared && XactLastCommitEnd == last_commit_end)
 		return true;
@@ -261,8 +272,13 @@ fence_reply_is_confirmed(bool prepared)
 		pg_atomic_fetch_add_u64(&fence_shared->unprotected, 1);
 		return true;
 	}
-	if (!compat_sync_standbys_defined())
+	if (likely(has_what_is_waited_for(prepared)))
 		return true;
-	/* where a prepared transaction's record ends, nobody has noted */
-	return prepared ? confirmed > ProcLastRecPtr : confirmed >= XactLastCommitEnd;
+	/*
+	 * A server that is to go on alone wakes whoever waits first, and notes that
+	 * nobody is waited for next, both under this lock.
+	 */
+	LWLockAcquire(SyncRepLock, LW_SHARED);
+	LWLockRelease(SyncRepLock);
+	return has_what_is_waited_for(prepared);
 }

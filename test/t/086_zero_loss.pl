@@ -70,11 +70,14 @@ is($verdict->{missing}, 0, 'no acknowledged write is missing');
 
 $writer = $group->start_writer($new, connections => 2);
 $writer->wait_acks(100);
+my $withheld = $new->ask('SELECT withheld FROM leasehold.status');
 $node{$second}->kill_all;
 LeaseholdTest::wait_until('the holder is alone', sub {
 		$new->ask('SELECT zero_loss FROM leasehold.status') eq 'alone' });
 $writer->wait_acks($writer->acks + 100);
 pass('writes go on');
+is($new->ask('SELECT withheld FROM leasehold.status'), $withheld,
+	'and those that waited for the standby are acknowledged');
 $node{$second}->start_again;
 is(synchronous($new), $second, 'the standby that returns is waited for again');
 $writer->stop;
