@@ -104,6 +104,11 @@ foreach my $standby ($b, $c)
 	like($standby->ask('SHOW primary_conninfo'), qr/dbname='postgres'/,
 		"$standby->{leasehold_name}: primary_conninfo names a database");
 }
+my $check = q{SELECT ok, detail FROM leasehold.check() WHERE item = 'sync_replication_slots'};
+like($b->ask($check), qr/^t/, 'check() finds all in order');
+$b->set_conf('hot_standby_feedback' => 'off');
+like($b->ask($check), qr/^f\|.*hot_standby_feedback is off/, 'or says what is not');
+$b->set_conf('hot_standby_feedback' => 'on');
 is($a->ask('SHOW synchronized_standby_slots'), '', 'nobody is waited for without a consumer');
 
 $a->safe_psql('postgres', 'CREATE PUBLICATION all_writes FOR TABLE writes');
