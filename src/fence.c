@@ -486,7 +486,8 @@ withhold_reply(void)
 		fence_reply_silence();
 		pg_atomic_fetch_add_u64(&fence_shared->withheld, 1);
 	}
-	fence_log_withheld();
+	fence_log_withheld(shared_lease_epoch(my_lease) == fence_transaction.epoch ?
+					   WITHHELD_UNCONFIRMED : WITHHELD_LOST);
 	if (enforce)
 		fence_reply_end();
 }

@@ -219,32 +219,28 @@ fence_log_local_ddl(const PlannedStmt *pstmt)
 					CreateCommandName((Node *) pstmt))));
 }
 
-/* Output to the client has been silenced before: this reaches the log alone. */
 void
-fence_log_withheld(void)
+fence_log_withheld(FenceWithheld why)
 {
-	bool		enforce = setting_fence == FENCE_ENFORCE;
+	const char *not_told = setting_fence == FENCE_ENFORCE ?
+		"not acknowledging a commit" : "would not have acknowledged a commit";
 	FenceNotice notice;
 
 	read_notice(&notice);
-	if (shared_lease_epoch(&fence_shared->instance) == fence_transaction.epoch)
-	{
+	if (why == WITHHELD_UNCONFIRMED)
 		ereport(LOG,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),
-				 enforce ?
-				 errmsg("not acknowledging a commit: no standby has confirmed it") :
-				 errmsg("would not have acknowledged a commit: no standby has confirmed it"),
-				 errdetail("The transaction has committed on this node; whether a standby has it is unknown.")));
-		return;
-	}
-	ereport(LOG,
-			(errcode(ERRCODE_ADMIN_SHUTDOWN),
-			 enforce ?
-			 errmsg("not acknowledging a commit: lease \"%s\" was lost while it became durable",
-					notice.lease) :
-			 errmsg("would not have acknowledged a commit: lease \"%s\" was lost while it became durable",
-					notice.lease),
-			 errdetail("The transaction has committed on this node; its outcome is unknown to the client.")));
+				 errmsg("%s: no standby has confirmed it", not_told),
+				 errdetail("The transaction has committed on this node; whether a standby has it is unknown, and its outcome is unknown to the client.")));
+	else
+		ereport(LOG,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 why == WITHHELD_LOST ?
+				 errmsg("%s: lease \"%s\" was lost while it became durable",
+						not_told, notice.lease) :
+				 errmsg("%s: lease \"%s\" was lost before the answer had left",
+						not_told, notice.lease),
+				 errdetail("The transaction has committed on this node; its outcome is unknown to the client.")));
 }
 
 /*

@@ -27,7 +27,17 @@ extern void fence_refuse_drop(void);
 
 /* Lines in the log. */
 extern void fence_log_local_ddl(const PlannedStmt *pstmt);
-extern void fence_log_withheld(void);
+
+/* Why a client is not told of a commit that is durable. */
+typedef enum FenceWithheld
+{
+	WITHHELD_LOST,				/* the lease was lost while it became durable */
+	WITHHELD_ANSWER,			/* ... or before the answer had left */
+	WITHHELD_UNCONFIRMED		/* no standby has it for sure (zero_loss) */
+} FenceWithheld;
+
+/* Call it when output to the client is silenced: this is for the log alone. */
+extern void fence_log_withheld(FenceWithheld why);
 
 /*
  * fence_feeds_standbys

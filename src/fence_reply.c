@@ -34,6 +34,7 @@
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
 
+#include "fence_refuse.h"
 #include "fence_reply.h"
 #include "shared.h"
 
@@ -97,6 +98,7 @@ stay_shut(void)
 	if (committed)
 	{
 		pg_atomic_fetch_add_u64(&fence_shared->withheld, 1);
+		fence_log_withheld(WITHHELD_ANSWER);
 		fence_reply_end();
 	}
 	return false;

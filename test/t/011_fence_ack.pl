@@ -50,12 +50,11 @@ sub stalled
 	$fence->close;
 	my $said = $session->until_ready;
 	is($said, $how{told} // 'EOF', "$name: the client is told nothing");
-	unless ($how{answer})
-	{
-		my $log = slurp_file($node->logfile, $offset);
-		like($log, qr/LOG:  not acknowledging a commit: lease "main" was lost while it became durable/, "$name: logged");
-		like($log, qr/DETAIL:  .*outcome is unknown to the client/, "$name: as unknown to the client");
-	}
+	my $log = slurp_file($node->logfile, $offset);
+	my $when = $how{answer} ? 'before the answer had left' : 'while it became durable';
+	my $lines = () = $log =~ /LOG:  not acknowledging a commit: lease "main" was lost $when/g;
+	is($lines, 1, "$name: logged");
+	like($log, qr/DETAIL:  .*outcome is unknown to the client/, "$name: as unknown to the client");
 	is($fence->call('counters()') =~ /\((\d+),/ ? $1 : -1, $withheld + 1, "$name: counted");
 	my $check = $how{check} || 'SELECT count(*) FROM t WHERE id = %d';
 	is($node->safe_psql('postgres', $check =~ s/%d/$id/r), 1, "$name: it is durable indeed");
