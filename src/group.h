@@ -164,7 +164,9 @@ extern void group_request(StoreGroup *group, int32 ttl_ms, int pause,
 
 /*
  * group_withdraw
- *		Withdraw a hand-over, wherever it may have got to; a later request stays.
+ *		Withdraw a request, wherever it may have got to; a later one stays.  What
+ *		stands there then is what "request" says, without a hand-over; a row that
+ *		nobody holds does not stay frozen without a pause.
  *		For the way out of an error, too: raises none, serves no interrupts, and
  *		takes no longer than "deadline".  Returns whether a majority answered.
  */

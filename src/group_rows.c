@@ -234,6 +234,8 @@ group_withdraw(StoreGroup *group, const GroupRequest *request,
 			break;
 		pg_usleep(20000L);
 	}
+	if (!request->pause)
+		(void) group_send(group, group_counted, store_unfreeze_sql, 2, values);
 	if (done)
 		group_notify(group);
 	RESUME_INTERRUPTS();

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "storage/ipc.h"
 #include "utils/builtins.h"
 
 #include "settings.h"
@@ -25,6 +26,8 @@ PG_FUNCTION_INFO_V1(leasehold_resume);
 #define RELEASE_MS		10000
 #define PAUSE_MS		10000
 #define RESUME_MS		10000
+/* How long it may take to withdraw a request. */
+#define WITHDRAW_MS		2000
 
 /* ------------------------------------------------------------------------
  * Asking this node's keeper
@@ -161,6 +164,39 @@ leasehold_release(PG_FUNCTION_ARGS)
  * ------------------------------------------------------------------------
  */
 
+/* A pause, or the end of one, that somebody waits for. */
+typedef struct Pausing
+{
+	StoreGroup *group;
+	bool		before;			/* was a pause wanted before? */
+	GroupRequest request;		/* as it stands in the store; seq 0: none does */
+} Pausing;
+
+/* Take the request back; also on the way out of an error, or of the session. */
+static void
+withdraw(Pausing *pausing)
+{
+	GroupRequest request = pausing->request;
+
+	if (request.seq == 0)
+		return;
+	pausing->request.seq = 0;
+	request.pause = pausing->before;
+	if (!group_withdraw(pausing->group, &request,
+						clock_now() + clock_ms(WITHDRAW_MS)))
+		ereport(LOG,
+				(errmsg("leasehold: could not withdraw the request to %s lease \"%s\"",
+						pausing->request.pause ? "pause" : "resume",
+						pausing->group->lease),
+				 errdetail("Too few members of the store answered. The holder may still act on the request.")));
+}
+
+static void
+withdraw_at_exit(int code, Datum arg)
+{
+	withdraw((Pausing *) DatumGetPointer(arg));
+}
+
 /* The holder whose doing is waited for, and how long its silence is borne. */
 typedef struct Awaited
 {
@@ -235,6 +271,30 @@ wait_frozen(StoreGroup *group, bool frozen, Awaited *awaited, ClockTime until)
 	}
 }
 
+/*
+ * Ask for it, and wait until it is done.  Else, and whatever ends this, the
+ * request does not stay behind.
+ */
+static bool
+ask_frozen(StoreGroup *group, bool frozen, Awaited *awaited, ClockTime until)
+{
+	const StoreLease *last = group_last_request(group);
+	Pausing    *pausing = palloc0(sizeof(Pausing));
+	bool		done;
+
+	pausing->group = group;
+	pausing->before = last != NULL && last->row.pause_wanted;
+	PG_ENSURE_ERROR_CLEANUP(withdraw_at_exit, PointerGetDatum(pausing));
+	{
+		group_request(group, 0, frozen, "", &pausing->request);
+		done = wait_frozen(group, frozen, awaited, until);
+		if (!done)
+			withdraw(pausing);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(withdraw_at_exit, PointerGetDatum(pausing));
+	return done;
+}
+
 /* Thaw rows left frozen by holders that a majority has outlived. */
 static void
 thaw_leftovers(StoreGroup *group)
@@ -265,12 +325,10 @@ leasehold_pause(PG_FUNCTION_ARGS)
 	lease = sql_lease(fcinfo, 0);
 	group = group_of_settings(lease, until + clock_ms(5000));
 	sql_require_lease(group);
-	group_request(group, 0, 1, "", NULL);
-	if (!wait_frozen(group, true, NULL, until))
+	if (!ask_frozen(group, true, NULL, until))
 	{
 		group_look(group);
 		group_require_majority(group);
-		group_request(group, 0, 0, "", NULL);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("lease \"%s\" was not paused in time", lease),
@@ -293,7 +351,20 @@ raise_still_paused(const char *lease, const Awaited *awaited)
 					   awaited->holder, (int64) (awaited->silence / CLOCK_S)) :
 			 errdetail("Its holder, node \"%s\", has not confirmed the end of the pause.",
 					   awaited->holder),
-			 errhint("If that node is known to be dead, use leasehold.resume(force => true). If it lives, it ends the pause when it reaches the store.")));
+			 errhint("If that node is known to be dead, use leasehold.resume(force => true). If it lives, call leasehold.resume() again when it reaches the store.")));
+}
+
+/* Whether or not its holder agrees: what was begun is not taken back. */
+static void
+thaw_by_force(StoreGroup *group, Awaited *awaited, ClockTime until)
+{
+	const char *values[2] = {group->lease, psprintf(INT64_FORMAT, PG_INT64_MAX)};
+
+	group_request(group, 0, 0, "", NULL);
+	group_send(group, group_counted, store_thaw_sql, 2, values);
+	group_notify(group);
+	if (!wait_frozen(group, false, NULL, until))
+		raise_still_paused(group->lease, awaited);
 }
 
 /*
@@ -315,15 +386,9 @@ leasehold_resume(PG_FUNCTION_ARGS)
 	lease = sql_lease(fcinfo, 0);
 	group = group_of_settings(lease, until + clock_ms(5000));
 	begin_awaiting(&awaited, group, &sql_require_lease(group)->row, until);
-	group_request(group, 0, 0, "", NULL);
 	if (force)
-	{
-		const char *values[2] = {lease, psprintf(INT64_FORMAT, PG_INT64_MAX)};
-
-		group_send(group, group_counted, store_thaw_sql, 2, values);
-		group_notify(group);
-	}
-	if (!wait_frozen(group, false, force ? NULL : &awaited, until))
+		thaw_by_force(group, &awaited, until);
+	else if (!ask_frozen(group, false, &awaited, until))
 		raise_still_paused(lease, &awaited);
 	thaw_leftovers(group);
 	group_close(group);

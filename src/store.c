@@ -156,7 +156,7 @@ const char *const store_statements[] = {
 	nodes_sql, leases_sql, history_sql, answer_sql,
 	store_request_sql, store_withdraw_sql, store_watch_sql, store_create_sql, store_undrop_sql,
 	store_drop_sql, store_take_back_drop_sql, store_freeze_sql,
-	store_thaw_sql, store_drop_node_sql, store_rename_node_sql,
+	store_thaw_sql, store_unfreeze_sql, store_drop_node_sql, store_rename_node_sql,
 	store_copy_node_sql, store_form_sql, store_commit_sql, store_seal_sql,
 	store_names_sql, store_rows_sql, store_copy_sql, store_settle_sql,
 	store_anew_sql, store_blank_sql, store_member_sql, store_exchange_sql,

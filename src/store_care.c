@@ -92,6 +92,12 @@ const char store_thaw_sql[] =
 " WHERE name = $1 AND frozen AND (holder = '' OR epoch < $2)"
 " RETURNING name";
 
+/* After a pause was withdrawn: nobody holds the row, who would thaw it? */
+const char store_unfreeze_sql[] =
+"UPDATE leasehold_store.lease SET frozen = false, version = version + 1"
+" WHERE name = $1 AND frozen AND holder = '' AND request_seq = $2"
+" AND NOT pause_wanted RETURNING name";
+
 /* ------------------------------------------------------------------------
  * Nodes
  * ------------------------------------------------------------------------

@@ -30,6 +30,7 @@ extern const char store_undrop_sql[];	/* name, ttl, kind, sysid, timeline */
 extern const char store_drop_sql[]; /* name */
 extern const char store_take_back_drop_sql[];	/* name */
 extern const char store_freeze_sql[];	/* name */
+extern const char store_unfreeze_sql[];	/* name, the request withdrawn */
 extern const char store_thaw_sql[]; /* name, epoch below which a held row may
 									 * be thawed */
 

@@ -311,7 +311,33 @@ $a->safe_psql('postgres', 'SELECT leasehold.pause()');
 	is(($caller->collect)->{error}, '', '... and is done when it answers');
 	$caller->close;
 }
+
+# A caller that goes takes its pause along, or the end of one.
+sub pause_ends
+{
+	my ($function, $how, $state, $wanted, $befall) = @_;
+	my $before = rows('pause_wanted');
+
+	$c->freeze('keeper');
+	my $caller = LeaseholdWire->connect($a);
+	$caller->send("SELECT leasehold.$function()");
+	wait_until("$function() is asked for", sub { rows('pause_wanted') eq "<$wanted>" });
+	$befall->($caller);
+	is($caller->collect->{error}, $state, "$function(), $how: the call ends");
+	wait_until("$function(), $how: the request is withdrawn", sub { rows('pause_wanted') eq $before });
+	$c->thaw;
+	$group->wait_holder($c);
+	wait_renewed($c);
+	is(rows('frozen'), $before, '... and nothing comes of it');
+	$caller->close;
+	return;
+}
+my @ways = (
+	[ 'cancelled', '57014', sub { $a->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $_[0]->pid . ')') } ],
+	[ 'terminated', '57P01', sub { $a->safe_psql('postgres', 'SELECT pg_terminate_backend(' . $_[0]->pid . ')') } ]);
+pause_ends('pause', @$_[0, 1], 't', $_->[2]) foreach @ways;
 $a->safe_psql('postgres', 'SELECT leasehold.pause()');
+pause_ends('resume', @$_[0, 1], 'f', $_->[2]) foreach @ways;
 $epoch = $group->store_query('SELECT epoch FROM leasehold_store.lease');
 kill_at_once($c);
 foreach my $try ([ 'has just died', 7 ], [ 'is known to be silent', 2 ])
@@ -326,7 +352,30 @@ foreach my $try ([ 'has just died', 7 ], [ 'is known to be silent', 2 ])
 }
 is($group->store_query('SELECT holder, epoch, frozen FROM leasehold_store.lease'),
 	"c|$epoch|t", 'the pause stands: nothing was forced');
+is(rows('pause_wanted'), '<t>', '... and is still asked for');
 $c->start_again;
+$group->wait_holder($c);
+wait_renewed($c);
+is(rows('frozen'), '<t>', '... by the next run of its holder, too');
+$a->safe_psql('postgres', 'SELECT leasehold.resume()');
+
+# Nobody holds it: what has been frozen so far does not stay so.
+{
+	$_->set_conf('leasehold.priority' => 0) foreach $group->nodes;
+	$c->safe_psql('postgres', 'SELECT leasehold.release()');
+	wait_until('nobody holds it', sub { rows('holder') eq '<>' });
+	my $store = $members[0];
+	$store->safe_psql('leasehold_store', q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN new; END'; CREATE TRIGGER wait AFTER UPDATE OF frozen ON leasehold_store.lease FOR EACH ROW WHEN (new.frozen AND NOT old.frozen) EXECUTE FUNCTION wait()});
+	my $caller = LeaseholdWire->connect($a);
+	$caller->send('SELECT leasehold.pause()');
+	wait_until('pause() is asked for', sub { rows('pause_wanted') eq '<t>' });
+	$a->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $caller->pid . ')');
+	is($caller->collect->{error}, '57014', 'pause() of a free lease, cancelled');
+	wait_until('the request is withdrawn', sub { rows('pause_wanted') eq '<f>' });
+	wait_until('its row is not frozen', sub { rows('frozen') eq '<f>' });
+	is($c->try('SELECT leasehold.acquire()') && $c->holds, 1, '... and it can be taken');
+	$caller->close;
+}
 
 $_->stop foreach $group->nodes, $group->members;
 
