@@ -197,8 +197,12 @@ keeper_follow_sync(Keeper *keeper, ClockTime now)
 	pg_atomic_write_u32(&leasehold_shared->fence.zero_loss,
 						lease->pinned && setting_zero_loss != SYNC_OFF);
 	keeper->orders.manage_names = false;
-	if (lease->phase == LEASE_DRAINING)
-		return;					/* it stays as it is until that is over */
+	/*
+	 * Until the next epoch it stays as it is: a release says it, which may have
+	 * to wait for its turn, and the next holder goes by it.
+	 */
+	if (lease->phase != LEASE_HOLDER && lease->phase != LEASE_ACQUIRING)
+		return;
 	if ((lease->phase != LEASE_HOLDER || keeper->sync_epoch != lease->epoch) &&
 		!begin_sync(keeper, now))
 		return;

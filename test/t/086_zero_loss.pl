@@ -145,4 +145,29 @@ $node{$second}->wait_streaming($new);
 $new->safe_psql('postgres', 'INSERT INTO writes VALUES (-2, 2, 0)');
 pass('the standby returns, and writes go on');
 
+# ---------------------------------------------------------------------------
+# A hand-over: the row that is released names the target
+# ---------------------------------------------------------------------------
+
+# The way to the store is slow, so that a release often has to wait for its turn.
+$_->stop foreach $group->nodes, $group->members;
+$group = LeaseholdTest->new(
+	kind  => 'physical',
+	nodes => [ 'a', 'b' ],
+	ttl   => '2s',
+	proxy => 1,
+	conf  => "leasehold.zero_loss = on\n");
+$_->do('delay 15 15') foreach $group->proxies;
+my ($from, $to) = $group->nodes;
+foreach my $round (1 .. 5)
+{
+	is(synchronous($from), $to->{leasehold_name}, "round $round: the standby is synchronous");
+	my ($sqlstate, $text) = $to->try("SELECT leasehold.switchover('$to->{leasehold_name}')");
+	is($sqlstate, '', 'it is handed the lease') or diag $text;
+	$group->wait_holder($to);
+	$from->stop('fast');
+	$from->rejoin($to);
+	($from, $to) = ($to, $from);
+}
+
 done_testing();
