@@ -32,6 +32,8 @@ my $group;
 
 sub others { my ($not) = @_; return grep { $_ != $not } $group->nodes; }
 
+my %count;
+
 my %befall = (
 	kill => sub { $_[0]->kill_all },
 	postmaster => sub { $_[0]->kill_postmaster },
@@ -40,7 +42,11 @@ my %befall = (
 	shutdown => sub { $_[0]->stop('fast') },
 	switchover => sub {
 		my ($old, $target) = @_;
-		$target->try("SELECT leasehold.switchover('$target->{leasehold_name}')");
+		# (a target that gets no processor in time does not take it)
+		wait_until("$target->{leasehold_name} is handed the lease", sub {
+				my ($state) = $target->try("SELECT leasehold.switchover('$target->{leasehold_name}')");
+				$count{'switchover in vain'}++ if $state ne '';
+				$state eq '' });
 	});
 
 # Of these nothing may be missing.
@@ -86,7 +92,8 @@ sub run_rounds
 	my $writer = $group->start_writer('multi', connections => 4, epoch => 1, rate => 100, retry => 20);
 
 	# When something befell the holder, and when the next one held the lease.
-	my (%count, @faults);
+	my @faults;
+	%count = ();
 	my $began = clock_now();
 
 	# each of them once, then by chance
