@@ -106,8 +106,11 @@ a_rule_as_text(void **state)
 	hba.line = 97;
 	COPY(hba.method, "md5");
 	COPY(hba.rule, "hostssl all all 10.0.0.0/8 md5");
+	COPY(hba.file, "/etc/more_hba.conf");
+	hba.doubt = 12;
 	assert_true(report_write_hba(text, sizeof(text), &used, &hba));
-	assert_string_equal(text, "hba\ta\t10.0.0.1\t1\t97\tmd5\thostssl all all 10.0.0.0/8 md5\n");
+	assert_string_equal(text, "hba\ta\t10.0.0.1\t1\t97\tmd5\thostssl all all 10.0.0.0/8 md5"
+						"\t/etc/more_hba.conf\t12\n");
 	assert_true(report_next_hba(&at, &read));
 	assert_memory_equal(&read, &hba, sizeof(hba));
 	assert_false(report_next_hba(&at, &read));
@@ -133,6 +136,7 @@ a_node_as_text(void **state)
 	self.physical = true;
 	COPY(self.hba_file, "/etc/pg_hba.conf");
 	COPY(self.config_file, "/etc/postgresql.conf");
+	COPY(self.data_directory, "/srv/pg");
 	COPY(self.peer_user, "leasehold");
 	COPY(self.peer_database, "a=b");
 	COPY(self.sslmode, "prefer");
@@ -143,7 +147,8 @@ a_node_as_text(void **state)
 						"\tsysid=7301234567890123456\tversion=15.3\tlisten=*\tport=5432"
 						"\ttls=1\taccepts=1\tslots=100\tslots_left=-1\tallow_repair=0"
 						"\tphysical=1\tfenced=0\thba_file=/etc/pg_hba.conf"
-						"\tconfig_file=/etc/postgresql.conf\tpeer_user=leasehold"
+						"\tconfig_file=/etc/postgresql.conf\tdata_directory=/srv/pg"
+						"\tpeer_user=leasehold"
 						"\tpeer_database=a=b\tsslmode=prefer\tpassfile=/home/x/.pgpass\n");
 	assert_memory_equal(read_self(text), &self, sizeof(self));
 }
@@ -331,7 +336,7 @@ values_that_are_none_are_written(void **state)
 	memset(bad, 0, sizeof(*bad));
 	memset(bad->rule, '\xe2', sizeof(bad->rule));
 	assert_true(report_write_hba(text, sizeof(text), &used, bad));
-	assert_string_equal(text + used - 3, "?" "?\n");
+	assert_string_equal(text + used - 6, "?" "?\t\t0\n");
 	free(bad);
 }
 
