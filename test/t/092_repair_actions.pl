@@ -49,12 +49,18 @@ sub imagine
 	return;
 }
 
-# Until b has read what stands in the store now.
+# Until b has read what stands in the store now: the nodes first, for it keeps no
+# report of a node that it does not know.
 sub b_has_read
 {
-	my $read = "SELECT seq FROM leasehold_store.report WHERE node = 'b'";
-	my $last = $group->store_query($read) + 3;
+	my $read  = "SELECT seq FROM leasehold_store.report WHERE node = 'b'";
+	my $peers = $group->store_query("SELECT count(*) FROM leasehold_store.node WHERE name <> 'b'");
+	my $last;
 
+	wait_until('b knows the nodes', sub {
+		$b->ask("SELECT count(*) FROM leasehold.peers WHERE kind = 'node'") eq $peers;
+	});
+	$last = $group->store_query($read) + 3;
 	wait_until('b has read the reports', sub { $group->store_query($read) >= $last });
 	return;
 }
