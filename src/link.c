@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include <poll.h>
+
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -89,10 +91,28 @@ link_explain(Link *link)
 	PQsetErrorVerbosity(link->conn, PQERRORS_VERBOSE);
 }
 
+/* Has what libpq waits for come about? */
+static bool
+is_ready(const Link *link)
+{
+	struct pollfd fd = {.fd = link->socket};
+
+	fd.events = (link->wants & WL_SOCKET_READABLE ? POLLIN : 0) |
+		(link->wants & WL_SOCKET_WRITEABLE ? POLLOUT : 0);
+	return poll(&fd, 1, 0) != 0;
+}
+
+/*
+ * PQconnectPoll() may be called only when the socket is ready: while the kernel
+ * still waits for the other side it takes the connection for made, and waits
+ * without a timeout until it can send.
+ */
 static LinkEvent
 poll_connect(Link *link)
 {
 	link->stage = PQstatus(link->conn);
+	if (!is_ready(link))
+		return LINK_NOTHING;
 	switch (PQconnectPoll(link->conn))
 	{
 		case PGRES_POLLING_OK:
