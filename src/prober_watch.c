@@ -193,17 +193,29 @@ watch_succeeded(Prober *prober, Peer *peer, ClockTime now, ClockTime latency)
 	tell(prober, peer, before, change);
 }
 
+/* A session that fell silent, and a host that does not answer: one loss, told once. */
+static bool
+is_still_silent(const Path *before, const Path *path)
+{
+	return before->cause == CAUSE_SILENT && path->cause == CAUSE_TIMEOUT;
+}
+
 void
 watch_failed(Prober *prober, Peer *peer, ClockTime now)
 {
 	const Walk *walk = &peer->probe.walk;
-	PathStatus	before = peer->path.status;
+	Path		before = peer->path;
 	PathChange	change;
 
 	strlcpy(peer->sqlstate, walk->fault.sqlstate, sizeof(peer->sqlstate));
 	strlcpy(peer->error, walk->step[walk->phase].evidence, sizeof(peer->error));
 	change = path_failed(&peer->path, now, walk->phase, walk->cause, &prober->rules);
-	tell(prober, peer, before, change);
+	if (change == PATH_CAUSE_CHANGED && is_still_silent(&before, &peer->path))
+	{
+		prober->report_due = true;
+		change = PATH_SAME;
+	}
+	tell(prober, peer, before.status, change);
 }
 
 void
