@@ -117,7 +117,7 @@ sub why_not
 	my @as_owner = @_;
 	my $trial = join ' && ',
 	  (map { "command -v $_ >/dev/null || { echo no $_ here; exit 1; }" } qw(unshare nsenter ip nft)),
-	  'exec "$@" sh -c "ip link add trial type bridge && unshare --net true && nft add table inet trial"';
+	  'exec "$@" sh -c "ip link add trial type bridge && unshare --net true && nft add table inet trial && nft add table bridge trial"';
 
 	open my $fh, '-|', '/bin/sh', '-c', "{ $trial; } 2>&1", 'sh', @as_owner
 	  or return "cannot run sh: $!";
@@ -170,7 +170,7 @@ sub new
 	my ($class) = @_;
 
 	croak 'one network is enough' if $net;
-	$net = bless { hosts => {}, faults => 0, cut_off => {} }, $class;
+	$net = bless { hosts => {}, rules => {}, faults => 0, cut_off => {} }, $class;
 	run("link set lo up\nlink add bridge type bridge\nlink set bridge up\n",
 		'ip', '-batch', '-');
 	$net->make_pg_ctl;
@@ -239,50 +239,86 @@ sub reconnect
 sub partition
 {
 	my ($self, $these, $those) = @_;
-	my $fault = ++$self->{faults};
-	my @these = map { $self->host($_) } @$these;
-	my @those = map { $self->host($_) } @$those;
+	my ($here, $there) = map {
+		'{ ' . join(', ', map { $self->address($_) } @$_) . ' }'
+	} $these, $those;
 
-	foreach my $side ([ \@these, \@those ], [ \@those, \@these ])
-	{
-		my ($here, $there) = @$side;
-		foreach my $host (@$here)
-		{
-			$host->{rules}{$fault} = [ map { 'ip saddr ' . $_->address . ' drop' } @$there ];
-		}
-	}
-	$_->apply foreach @these, @those;
-	return $fault;
+	return $self->add_rules("ip saddr $here ip daddr $there drop",
+		"ip saddr $there ip daddr $here drop");
 }
 
-sub fault
+# To which packets a fault applies: of connections to this server, or host.
+sub packets
 {
-	my ($self, $what, %options) = @_;
-	my $to = $self->host($options{to});
-	my $fault = ++$self->{faults};
-	my $port = $options{port} // (ref $options{to} && $options{to}->can('port')
-		  && !$options{to}->isa('HostsTest::Host') ? $options{to}->remote_port : undef);
-	my $rule = 'iifname eth0 ';
+	my ($self, %options) = @_;
+	my $to = $options{to};
+	my $port = $options{port} // (ref $to && $to->can('remote_port') ? $to->remote_port : undef);
 
-	$rule .= 'ip saddr ' . $self->address($options{from}) . ' ' if defined $options{from};
-	$rule .= defined $port ? "tcp dport $port " : 'meta l4proto tcp ';
-	$to->{rules}{$fault} = [ $rule . $what ];
-	$to->apply;
+	return (defined $options{from} ? 'ip saddr ' . $self->address($options{from}) . ' ' : '')
+	  . 'ip daddr ' . $self->address($to) . ' '
+	  . (defined $port ? "tcp dport $port " : 'meta l4proto tcp ');
+}
+
+sub drop
+{
+	my ($self, %options) = @_;
+	return $self->add_rules($self->packets(%options) . 'drop');
+}
+
+# (a bridge cannot answer in the place of a host)
+sub refuse
+{
+	my ($self, %options) = @_;
+	my $host = $self->host($options{to});
+	my $fault = ++$self->{faults};
+
+	$host->{rules}{$fault} = [ $self->packets(%options) . 'reject with tcp reset' ];
+	apply('inet', 'input', $host->{rules}, $host->enter);
 	return $fault;
 }
 
-sub drop   { my ($self, @options) = @_; return $self->fault('drop', @options); }
-sub refuse { my ($self, @options) = @_; return $self->fault('reject with tcp reset', @options); }
+sub add_rules
+{
+	my ($self, @rules) = @_;
+	my $fault = ++$self->{faults};
+
+	$self->{rules}{$fault} = \@rules;
+	apply('bridge', 'forward', $self->{rules});
+	return $fault;
+}
+
+# All that is to be dropped, in place of what was, at once.
+sub apply
+{
+	my ($family, $hook, $rules, @enter) = @_;
+
+	run(join("\n",
+			"add table $family hosts", "delete table $family hosts", "add table $family hosts",
+			"add chain $family hosts faults { type filter hook $hook priority 0; policy accept; }",
+			map { "add rule $family hosts faults $_" }
+			  map { @{ $rules->{$_} } } sort { $a <=> $b } keys %$rules) . "\n",
+		@enter, 'nft', '-f', '-');
+	return;
+}
+
+# Takes these faults out of the rules, or all; false if there was none of them.
+sub forget
+{
+	my ($rules, @faults) = @_;
+	my $before = keys %$rules;
+
+	delete @$rules{ @faults ? @faults : keys %$rules };
+	return keys %$rules != $before;
+}
 
 sub undo
 {
 	my ($self, @faults) = @_;
 
+	apply('bridge', 'forward', $self->{rules}) if forget($self->{rules}, @faults);
 	foreach my $host (values %{ $self->{hosts} })
 	{
-		my $before = keys %{ $host->{rules} };
-		delete @{ $host->{rules} }{ @faults ? @faults : keys %{ $host->{rules} } };
-		$host->apply if keys %{ $host->{rules} } != $before;
+		apply('inet', 'input', $host->{rules}, $host->enter) if forget($host->{rules}, @faults);
 	}
 	$self->reconnect(values %{ $self->{cut_off} }) if !@faults && %{ $self->{cut_off} };
 	return;
@@ -373,21 +409,6 @@ sub pid     { return $_[0]{pid}; }
 sub port    { return "port$_[0]{number}"; }
 sub address { return "10.0.0.$_[0]{number}"; }
 sub enter   { return ('nsenter', "--net=/proc/$_[0]{pid}/ns/net"); }
-
-# All that is to be dropped here, in place of what was.
-sub apply
-{
-	my ($self) = @_;
-	my @rules = map { @{ $self->{rules}{$_} } } sort { $a <=> $b } keys %{ $self->{rules} };
-
-	HostsTest::run(
-		join("\n", 'add table inet hosts', 'delete table inet hosts',
-			'add table inet hosts',
-			'add chain inet hosts arriving { type filter hook input priority 0; policy accept; }',
-			map { "add rule inet hosts arriving $_" } @rules) . "\n",
-		$self->enter, 'nft', '-f', '-');
-	return;
-}
 
 # What lets the others in.
 sub hba { return "host all all 10.0.0.0/24 trust\nhost replication all 10.0.0.0/24 trust\n"; }

@@ -57,6 +57,8 @@ Makes and starts a group.  Options:
   table    => 1              make the table "writes" of writer on every node
   seed     => N              of the proxies
   clock    => 0              1: the nodes' clocks can be stepped, see step_clock()
+  hosts    => HOSTSTEST      each instance on a host of its own: say it by
+                             HostsTest's group()
 
 =item $group->nodes, $group->members, $group->proxies, $group->node('a')
 
@@ -398,10 +400,12 @@ sub new
 		options => \%options }, $class;
 	my $prefix = $groups > 1 ? "g${groups}_" : '';
 
+	my @places = @{ $options{member_hosts} // [] };
 	foreach my $i (1 .. $options{members} // 1)
 	{
 		push @{ $self->{members} },
 		  LeaseholdTest::Node->member("${prefix}store$i",
+			host => host_of(\%options, shift(@places) // "${prefix}store$i"),
 			conf => $options{member_conf});
 	}
 	my $seed = $options{seed} || 1;
@@ -425,6 +429,8 @@ sub new
 			node_name => $name,
 			store     => @own ? store_string(@own) : $self->{store},
 			clock     => $options{clock},
+			host      => host_of(\%options, $name),
+			slow      => scalar(grep { $_ eq $name } @{ $options{slow} // [] }),
 			conf      => $options{conf});
 
 		$node->{leasehold_proxies} = \@own;
@@ -448,6 +454,12 @@ sub new
 		$self->govern if $options{governed} // 1;
 	}
 	return $self;
+}
+
+sub host_of
+{
+	my ($options, $name) = @_;
+	return $options->{hosts} ? $options->{hosts}->host($name) : undef;
 }
 
 # A primary, and standbys that learn from the store whom to follow.
@@ -512,7 +524,16 @@ sub add_standby
 	return $standby;
 }
 
-sub store_string { return join('; ', map { $_->connstr('leasehold_store') } @_); }
+sub store_string { return join('; ', map { remote_connstr($_, 'leasehold_store') } @_); }
+
+# How other instances reach it.
+sub remote_connstr
+{
+	my ($to, $dbname) = @_;
+	return $to->connstr($dbname) unless $to->{leasehold_host};
+	return 'host=' . $to->{leasehold_host}->address . ' port=' . $to->remote_port
+	  . (defined $dbname ? " dbname=$dbname" : '');
+}
 
 sub nodes   { return @{ $_[0]{nodes}   // [] }; }
 sub members { return @{ $_[0]{members} // [] }; }
@@ -723,6 +744,7 @@ sub member
 	$node->append_conf('postgresql.conf', $common);
 	$node->append_conf('postgresql.conf', $options{conf}) if defined $options{conf};
 	$node->{leasehold_name} = $name;
+	$node->live_on($options{host}) if $options{host};
 	$node->set_up_clock if $options{clock};
 	$node->start;
 	$node->init_store unless $options{empty};
@@ -752,11 +774,12 @@ sub node
 	$node->{leasehold_name} = $options{node_name} // $name;
 	$node->{leasehold_lease} = $options{lease} // 'main';
 	$node->append_conf('postgresql.conf', $common);
+	$node->live_on($options{host}, $options{slow}) if $options{host};
 	$node->append_conf('postgresql.conf', join("\n",
 		"shared_preload_libraries = 'leasehold'",
 		'leasehold.node_name = ' . quote($node->{leasehold_name}),
 		'leasehold.store = ' . quote($options{store} // ''),
-		'leasehold.advertise = ' . quote($node->connstr)));
+		'leasehold.advertise = ' . quote(LeaseholdTest::remote_connstr($node))));
 	$node->append_conf('postgresql.conf', $options{conf}) if defined $options{conf};
 	$node->set_up_clock if $options{clock};
 	return $node;
@@ -812,14 +835,44 @@ sub set_up_clock
 	return;
 }
 
-# Under a clock that can be stepped, if asked for.
+# On a host of its own, which is where the others find it; through a proxy there,
+# if it is to become slow.
+sub live_on
+{
+	my ($self, $host, $slow) = @_;
+
+	$self->{leasehold_host} = $host;
+	$self->append_conf('postgresql.conf', "listen_addresses = '*'");
+	$self->append_conf('pg_hba.conf', $host->hba);
+	$self->{leasehold_slow} = LeaseholdTest::Proxy->start($self, host => $host) if $slow;
+	return;
+}
+
+# The port by which other instances reach it.
+sub remote_port
+{
+	my ($self) = @_;
+	return $self->{leasehold_slow} ? $self->{leasehold_slow}->port : $self->port;
+}
+
+# Where it lives, and under a clock that can be stepped, if asked for.
+sub surroundings
+{
+	my ($self) = @_;
+	my %own;
+
+	$own{HOSTS_ENTER} = join ' ', $self->{leasehold_host}->enter if $self->{leasehold_host};
+	@own{qw(LD_PRELOAD WALLCLOCK_FILE)} =
+	  (LeaseholdTest::tool('../fake/wallclock.so'), $self->{leasehold_clock})
+	  if $self->{leasehold_clock};
+	return (%ENV, %own);
+}
+
 sub start
 {
 	my ($self, @arguments) = @_;
 
-	return $self->SUPER::start(@arguments) unless $self->{leasehold_clock};
-	local $ENV{LD_PRELOAD} = LeaseholdTest::tool('../fake/wallclock.so');
-	local $ENV{WALLCLOCK_FILE} = $self->{leasehold_clock};
+	local %ENV = $self->surroundings;
 	return $self->SUPER::start(@arguments);
 }
 
@@ -827,9 +880,7 @@ sub restart
 {
 	my ($self, @arguments) = @_;
 
-	return $self->SUPER::restart(@arguments) unless $self->{leasehold_clock};
-	local $ENV{LD_PRELOAD} = LeaseholdTest::tool('../fake/wallclock.so');
-	local $ENV{WALLCLOCK_FILE} = $self->{leasehold_clock};
+	local %ENV = $self->surroundings;
 	return $self->SUPER::restart(@arguments);
 }
 
@@ -1398,13 +1449,15 @@ sub start
 	my $base   = "$PostgreSQL::Test::Utils::log_path/"
 	  . LeaseholdTest::test_name() . "_proxy$number";
 	my $where = ref $target ? $target->host . '/.s.PGSQL.' . $target->port : $target;
+	my $place = $options{host};
 	my $self = bless {
 		dir => $dir, target => $target, control => "$dir/control",
-		faults => "$base.faults" }, $class;
+		address => $place ? $place->address : '127.0.0.1', faults => "$base.faults" }, $class;
 
 	unlink "$base.out";
-	$self->{pid} = LeaseholdTest::spawn("$base.out", LeaseholdTest::tool('pgproxy'),
-		'--listen=127.0.0.1:' . ($options{port} // 0), "--target=$where",
+	$self->{pid} = LeaseholdTest::spawn("$base.out", ($place ? $place->enter : ()),
+		LeaseholdTest::tool('pgproxy'),
+		"--listen=$self->{address}:" . ($options{port} // 0), "--target=$where",
 		"--control=$self->{control}", '--seed=' . ($options{seed} // 1),
 		"--log=$self->{faults}");
 	LeaseholdTest::wait_until(
@@ -1417,12 +1470,12 @@ sub start
 }
 
 sub port { return $_[0]{port}; }
-sub host { return '127.0.0.1'; }
+sub host { return $_[0]{address}; }
 
 sub connstr
 {
 	my ($self, $dbname) = @_;
-	return "host=127.0.0.1 port=$self->{port}"
+	return "host=$self->{address} port=$self->{port}"
 	  . (defined $dbname ? " dbname=$dbname" : '');
 }
 

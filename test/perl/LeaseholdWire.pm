@@ -62,6 +62,11 @@ The value last reported.  Reads what has arrived, without waiting.
 Has the connection ended?  '' while it stands, else the SQLSTATE of the last
 error, or 'closed'.  Reads what has arrived, without waiting.
 
+=item $client->notifications
+
+What was notified since the last call, as arrays of channel and payload.  Reads
+what has arrived, without waiting.
+
 =item $client->wait_end([$seconds])
 
 Waits for that.
@@ -267,6 +272,10 @@ sub take_message
 		$self->{parameters}{$name} = $value;
 	}
 	elsif ($type eq 'K') { $self->{pid} = unpack 'N', $body; }
+	elsif ($type eq 'A')
+	{
+		push @{ $self->{notifications} }, [ (split /\0/, substr($body, 4), -1)[ 0, 1 ] ];
+	}
 	elsif ($type eq 'E')
 	{
 		my $field = error_fields($body);
@@ -351,6 +360,13 @@ sub parameter
 	my ($self, $name) = @_;
 	$self->catch_up;
 	return $self->{parameters}{$name};
+}
+
+sub notifications
+{
+	my ($self) = @_;
+	$self->catch_up;
+	return @{ delete $self->{notifications} // [] };
 }
 
 sub ended

@@ -16,7 +16,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my ($interval, $timeout) = (1.0, 0.7);
-my $slack = 0.3;
+my $slack = 0.5;
 my $net   = HostsTest->new;
 my $group = $net->group(
 	nodes        => [ 'a' .. 'e' ],
@@ -175,7 +175,7 @@ cmp_ok($shared{$_}, '<', 2 * $interval + $slack, "$_ knows it of the others with
 # Those who are cut off: their own rows are fresh, all others are shown as old.
 # Those who are not hear of each other, and not of them.
 my @before = map { ages($_) } @nodes;
-wait_until('as much time as makes an old report', sub { seconds_since($cut) > 4 });
+wait_until('as much time as makes an old report', sub { seconds_since($cut) > 5.5 });
 my @after = map { ages($_) } @nodes;
 foreach my $i (0 .. 4)
 {
@@ -185,9 +185,9 @@ foreach my $i (0 .. 4)
 	my %silent = map { $_ => 1 } @silent;
 
 	is(join(' ', sort keys %{ $after[$i] }), 'a b c d e', "$name shows rows of all");
-	ok(!(grep { $after[$i]{$_} > $interval + $timeout + $slack } grep { !$silent{$_} } @names),
+	ok(!(grep { $after[$i]{$_} > 2 * $interval + $timeout } grep { !$silent{$_} } @names),
 		"$name: the rows of those it hears are fresh");
-	ok(!(grep { $after[$i]{$_} < 2 * $interval } @silent),
+	ok(!(grep { $after[$i]{$_} < 2 * $interval + $timeout + $slack } @silent),
 		"$name: the rows of those it does not hear are old");
 	ok(!(grep { $after[$i]{$_} < $before[$i]{$_} + 1 } @silent), "$name: and grow older");
 	note "$name: " . join ' ', map { sprintf '%s %.2f', $_, $after[$i]{$_} } @names;
@@ -258,16 +258,17 @@ my @told = sort map { my $p = $_; map { "$p $_" } 'ok', 'unreachable' } @lost;
 foreach my $i (0 .. $#listeners)
 {
 	my $name = ($group->members)[$i]{leasehold_name};
-	my %times;
+	my (%times, @others);
 	wait_until("$name tells of it all", sub { hear(); @{ $heard[$i] // [] } >= 24 + 6; }, 30);
 	foreach my $payload (@{ $heard[$i] })
 	{
 		my $event = eval { decode_json($payload) };
-		ok($event && $event->{event} eq 'path' && $event->{at_us} / 1e6 > $wall, 'an event, as JSON')
-		  or diag $payload;
+		push @others, $payload
+		  unless $event && $event->{event} eq 'path' && $event->{at_us} / 1e6 > $wall;
 		$times{"$event->{source}$event->{target} $event->{status}"}++
 		  if $event && $event->{kind} eq 'node';
 	}
+	is(join("\n", @others), '', "$name: all that is told is JSON, and says when");
 	is(join(', ', map { "$_: $times{$_}" } sort keys %times), join(', ', map { "$_: 1" } @told),
 		"$name tells of each change once");
 }
