@@ -176,6 +176,9 @@ gather_facts(Inquiry *inquiry)
 	strlcpy(facts->holder, sql_status()->holder, sizeof(facts->holder));
 	if (facts->target_known)
 		add_hba(facts, target, walk);
+	/* what a server that is down had said last is no sign that it runs */
+	if (!inquiry->witnesses.target_alive)
+		facts->of_target.accepts = false;
 }
 
 int
@@ -303,12 +306,14 @@ char *
 inquiry_of_target(const Inquiry *inquiry)
 {
 	const PathReport *report = paths_find_report(inquiry->paths, inquiry->target);
-	const ReportSelf *self = &inquiry->facts.of_target;
+	ReportSelf	said;
+	const ReportSelf *self = &said;
 
 	if (inquiry->member)
 		return "A member of the store says nothing of itself.";
 	if (!inquiry->facts.target_known)
 		return "Nothing is known of it: it has never been heard through the store.";
+	(void) report_read_self(report->text, &said);
 	return psprintf("Heard " INT64_FORMAT " s ago: %s, timeline %d, %s; listens on \"%s\", port %d, TLS %s; %s, %d of %d connection slots are left.",
 					seconds_since(report->seen), self->role, self->timeline,
 					self->state, self->listen, self->port, self->tls ? "on" : "off",
