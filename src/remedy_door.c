@@ -281,6 +281,15 @@ door_no_standby_sessions(Plan *plan)
 void
 door_not_preloaded(Plan *plan)
 {
+	char		port[16];
+
+	if (plan->facts->target_known && !plan->facts->member && !plan_is_local(plan) &&
+		strcmp(plan_target_port(plan, port), plan_port(plan)) != 0)
+	{
+		plan_correct_address(plan, "Some other server answers there: the node listens "
+							 "on another port than the one that it tells its peers.");
+		return;
+	}
 	plan_add(plan, plan->facts->target, REMEDY_SQL, ACTION_NONE,
 			 "Adds leasehold to the libraries that the server loads when it starts; "
 			 "what stands there stays.",

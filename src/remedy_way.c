@@ -198,22 +198,34 @@ way_no_route(Plan *plan)
 			 plan->facts->host[0] != '\0' ? plan->facts->host : plan->facts->target);
 }
 
+/*
+ * A node that runs has a socket somewhere else: it tells that one.  (To have it make
+ * the socket that is tried may keep it from starting again, if there is no such
+ * directory.)
+ */
 void
 way_no_socket(Plan *plan)
 {
-	plan_start(plan, "The socket is there only as long as the server runs.");
+	const RemedyFacts *facts = plan->facts;
+	bool		alive = facts->target_known && facts->of_target.accepts;
+
+	if (!alive)
+		plan_start(plan, "The socket is there only as long as the server runs.");
 	if (!plan_is_local(plan))
 		return;
-	plan_add(plan, plan->facts->target, REMEDY_SQL, ACTION_NONE,
-			 "If it does run, its sockets are in other directories; this adds the one "
-			 "that is tried.",
-			 "SELECT 'ALTER SYSTEM SET unix_socket_directories = ' || "
-			 "string_agg(quote_literal(btrim(d)), ', ') FROM "
-			 "unnest(string_to_array(concat_ws(',', "
-			 "nullif(current_setting('unix_socket_directories'), ''), %L), ',')) d "
-			 "\\gexec", plan->facts->host);
-	plan_restart(plan, "unix_socket_directories takes effect with a restart of the "
-				 "server.");
+	if (facts->member)
+		plan_correct_address(plan, "");
+	else
+		plan_add(plan, facts->target, REMEDY_SQL, ACTION_NONE,
+				 alive ? "The node's socket is in another directory than the one that "
+				 "it tells its peers." :
+				 "If it does run, its socket is in another directory: this has it tell "
+				 "its peers which.",
+				 "SELECT format('ALTER SYSTEM SET leasehold.advertise = %%L', "
+				 "format('host=''%%s'' port=%%s', btrim(split_part(d, ',', 1)), "
+				 "current_setting('port'))) FROM "
+				 "current_setting('unix_socket_directories') d WHERE d <> '' \\gexec\n"
+				 "SELECT pg_reload_conf();");
 }
 
 void

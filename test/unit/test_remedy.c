@@ -412,16 +412,26 @@ test_firewall_takes_nothing_but_addresses(void **state)
 static void
 test_no_socket(void **state)
 {
+	static const char *const tell =
+		"SELECT format('ALTER SYSTEM SET leasehold.advertise = %L', "
+		"format('host=''%s'' port=%s', btrim(split_part(d, ',', 1)), "
+		"current_setting('port'))) FROM current_setting('unix_socket_directories') d "
+		"WHERE d <> '' \\gexec\n" RELOAD;
+
 	start(CAUSE_NO_SOCKET);
 	SET(facts.host, "/run/it's");
-	list(3);
+	list(2);
 	expect_shell("b", PG_CTL("start"));
-	expect_sql("b", "SELECT 'ALTER SYSTEM SET unix_socket_directories = ' || "
-			   "string_agg(quote_literal(btrim(d)), ', ') FROM "
-			   "unnest(string_to_array(concat_ws(',', "
-			   "nullif(current_setting('unix_socket_directories'), ''), "
-			   "'/run/it''s'), ',')) d \\gexec");
-	expect_shell("b", PG_CTL("restart"));
+	expect_sql("b", tell);
+	/* it runs, by what it says */
+	facts.of_target.accepts = true;
+	list(1);
+	expect_sql("b", tell);
+	start_member(CAUSE_NO_SOCKET);
+	SET(facts.host, "/run/it's");
+	list(2);
+	expect_shell("m:5432/leasehold_store", "systemctl start postgresql");
+	expect_sql("a", "SHOW leasehold.store;");
 }
 
 static void
@@ -982,6 +992,10 @@ test_not_preloaded(void **state)
 			   "nullif(current_setting('shared_preload_libraries'), ''), "
 			   "'leasehold'), ',')) l \\gexec");
 	expect_shell("b", PG_CTL("restart"));
+	/* a plain server at the address, beside the node */
+	facts.of_target.port = 5433;
+	list(1);
+	expect_sql("b", ADVERTISE("host=b.example port=5433"));
 }
 
 static void
