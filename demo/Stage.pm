@@ -277,7 +277,8 @@ sub node_settings
 	return ("shared_preload_libraries = 'leasehold'",
 		"leasehold.node_name = '$name'",
 		"leasehold.store = '$store'",
-		"leasehold.advertise = 'host=$sockets port=$port{$name}'");
+		"leasehold.advertise = 'host=$sockets port=$port{$name}'",
+		"leasehold.probe_interval = '500ms'", "leasehold.probe_timeout = '400ms'");
 }
 
 sub make_table

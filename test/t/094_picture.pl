@@ -39,6 +39,9 @@ is_deeply(
 	[ grep { $picture{$_} =~ m{(?:href="(?!#lh-)|url\((?!#lh-)|https?://(?!www\.w3\.org/2000/svg")[^<]*")} } @drawn ],
 	[], 'nothing from elsewhere');
 
+is(PostgreSQL::Test::Utils::slurp_file("$top/docs/paths.svg"), $picture{five},
+	'the picture in docs/paths.md is one of them');
+
 # Change a picture in one place; it must be there.
 my %kind_of;
 
