@@ -206,8 +206,17 @@ is_heard_itself(const Walk *walk)
 		 walk->cause != CAUSE_CLOSED && walk->cause != CAUSE_TIMEOUT);
 }
 
+/* Has the source been heard since it was asked? */
+static bool
+is_source_heard(const Inquiry *inquiry, ClockTime asked)
+{
+	const PathReport *report = paths_find_report(inquiry->paths, inquiry->source);
+
+	return inquiry->walked || (report != NULL && report->seen > asked);
+}
+
 static void
-hear_witnesses(Inquiry *inquiry)
+hear_witnesses(Inquiry *inquiry, ClockTime asked)
 {
 	bool		needed = !is_heard_itself(&inquiry->walk);
 	ClockTime	lost_at = needed ? witness_lost_at(inquiry->paths, inquiry->source,
@@ -220,6 +229,7 @@ hear_witnesses(Inquiry *inquiry)
 		inquiry->witnesses.stands = inquiry->walk.cause == CAUSE_NONE;
 		inquiry->witnesses.phase = inquiry->walk.phase;
 		inquiry->witnesses.cause = inquiry->walk.cause;
+		inquiry->witnesses.source_fresh = is_source_heard(inquiry, asked);
 		if (witness_hear(&inquiry->witnesses, inquiry->paths, inquiry->survey,
 						 inquiry->source, inquiry->target, lost_at) || !needed)
 			return;
@@ -275,6 +285,7 @@ Inquiry *
 inquiry_make(const char *source, const char *target)
 {
 	Inquiry    *inquiry = palloc0(sizeof(Inquiry));
+	ClockTime	asked = clock_now();
 
 	sql_require_preloaded();
 	strlcpy(inquiry->source, source ? source : settings_node_name(),
@@ -285,7 +296,7 @@ inquiry_make(const char *source, const char *target)
 	inquiry->paths = paths_copy();
 	if (!inquiry->walked)
 		recall_walk(inquiry);
-	hear_witnesses(inquiry);
+	hear_witnesses(inquiry, asked);
 	inquiry->verdict = verdict_of(&inquiry->witnesses);
 	gather_facts(inquiry);
 	return inquiry;

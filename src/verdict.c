@@ -22,8 +22,10 @@ static const struct
 	"The target lives, but nobody reaches the address that it advertises: it listens elsewhere, or its firewall lets nobody in."},
 	[VERDICT_TARGET_CUT_OFF] = {"target_cut_off",
 	"The target lives, but is cut off from all other nodes."},
+	[VERDICT_SOURCE_SILENT] = {"source_silent",
+	"Nothing new is heard of the source: it is down, or cut off from the store, or this node is. What it said last is old."},
 	[VERDICT_SOURCE_CUT_OFF] = {"source_cut_off",
-	"The source is cut off: it reaches nobody, while the others are reached."},
+	"The source is cut off: it reaches none of the others."},
 	[VERDICT_ONE_DIRECTION] = {"one_direction",
 	"Only this direction is broken: the target reaches the source."},
 	[VERDICT_PATH_BLOCKED] = {"path_blocked",
@@ -52,13 +54,29 @@ answers(const Witnesses *w)
 		w->cause != CAUSE_CLOSED && w->cause != CAUSE_TIMEOUT;
 }
 
+/* It may still reach the store. */
 static bool
 source_is_cut_off(const Witnesses *w)
 {
-	return w->source_tries > 0 && w->source_reaches == 0 &&
+	return w->source_nodes > 0 && w->source_nodes_reached == 0 &&
 		(w->others_reach_target > 0 ||
 		 (w->target_alive && w->target_tries > 0 && w->target_reaches > 0)) &&
-		w->others_reach_source == 0;
+		w->others_reach_source == 0 && !w->back_stands;
+}
+
+/* It hears of nobody: one more that is silent could be down, all can hardly be. */
+static bool
+source_is_alone(const Witnesses *w)
+{
+	return w->source_tries > 1 && w->source_reaches == 0 && w->others == 0 &&
+		!w->target_alive;
+}
+
+/* Not even third nodes get in where the source does not. */
+static bool
+is_closed_to_all(const Witnesses *w)
+{
+	return w->others > 0 && w->others_reach_target == 0;
 }
 
 static bool
@@ -70,6 +88,8 @@ target_is_cut_off(const Witnesses *w)
 Verdict
 verdict_of(const Witnesses *w)
 {
+	if (!w->source_fresh)
+		return VERDICT_SOURCE_SILENT;
 	if (w->stands)
 		return VERDICT_STANDS;
 	if (w->phase == PHASE_RESOLVE)
@@ -78,7 +98,9 @@ verdict_of(const Witnesses *w)
 		return VERDICT_TARGET_REFUSES;
 	if (source_is_cut_off(w))
 		return VERDICT_SOURCE_CUT_OFF;
-	if (w->target_says && w->back_stands)
+	if (source_is_alone(w))
+		return VERDICT_SOURCE_CUT_OFF;
+	if (w->target_says && w->back_stands && !is_closed_to_all(w))
 		return VERDICT_ONE_DIRECTION;
 	if (w->others_reach_target > 0)
 		return VERDICT_PATH_BLOCKED;

@@ -22,7 +22,8 @@ typedef enum Verdict
 	VERDICT_TARGET_DOWN,		/* nobody reaches it, and it shows no sign of life */
 	VERDICT_TARGET_HIDDEN,		/* it lives, and nobody reaches its address */
 	VERDICT_TARGET_CUT_OFF,		/* it lives, nobody reaches it, and it reaches nobody */
-	VERDICT_SOURCE_CUT_OFF,		/* the source reaches nobody, others reach each other */
+	VERDICT_SOURCE_SILENT,		/* the source is not heard: nothing new is known */
+	VERDICT_SOURCE_CUT_OFF,		/* the source reaches no node, others reach each other */
 	VERDICT_ONE_DIRECTION,		/* the target reaches the source */
 	VERDICT_PATH_BLOCKED,		/* both are alive */
 	VERDICT_UNKNOWN				/* there is no other witness */
@@ -38,6 +39,8 @@ typedef struct Witnesses
 	bool		source_fresh;	/* it says so now, not long ago */
 	int			source_reaches; /* of the others, members included */
 	int			source_tries;
+	int			source_nodes;	/* ... of these, nodes */
+	int			source_nodes_reached;
 	/* the target, of itself */
 	bool		target_alive;	/* a fresh report, or a heartbeat that moves */
 	int			target_reaches; /* of the nodes but the source */

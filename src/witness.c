@@ -59,11 +59,13 @@ witness_lost_at(const Paths *paths, const char *source, const char *target)
 	}
 	else if (report != NULL && report_find_path(report->text, target, &path) &&
 			 !stands(&path) && path.failures > 0)
-		return report->seen - clock_ms(path.since_ms);
+		/* (one that flaps does so since longer than it is lost) */
+		return report->seen - clock_ms(path.last_ok_ms < 0 ? path.since_ms :
+									   Min(path.since_ms, path.last_ok_ms));
 	return clock_now();
 }
 
-/* How many of its peers, but for "except", does a node reach? */
+/* How many nodes, or members, but for "except", does a node reach? */
 static void
 count_paths(const PathReport *report, const char *except, bool members, int *tries,
 			int *reaches)
@@ -73,7 +75,7 @@ count_paths(const PathReport *report, const char *except, bool members, int *tri
 
 	while (report_next_path(&at, &path))
 	{
-		if (strcmp(path.target, except) == 0 || (path.member && !members))
+		if (strcmp(path.target, except) == 0 || path.member != members)
 			continue;
 		(*tries)++;
 		*reaches += stands(&path);
@@ -149,9 +151,13 @@ witness_hear(Witnesses *w, const Paths *paths, const Survey *survey,
 	const PathReport *own = paths_find_report(paths, source);
 	bool		decided;
 
-	w->source_fresh = is_fresh(own);
 	if (own != NULL)
+	{
+		count_paths(own, target, false, &w->source_nodes, &w->source_nodes_reached);
+		w->source_tries = w->source_nodes;
+		w->source_reaches = w->source_nodes_reached;
 		count_paths(own, target, true, &w->source_tries, &w->source_reaches);
+	}
 	decided = hear_target(w, paths_find_report(paths, target),
 						  sql_find_node(survey, target), source, lost_at);
 	for (int i = 0; i < paths->nreports; i++)

@@ -19,6 +19,7 @@ silence(void)
 	return (Witnesses) {
 		.phase = PHASE_CONNECT, .cause = CAUSE_TIMEOUT, .source_fresh = true,
 		.source_tries = 4, .source_reaches = 4,
+		.source_nodes = 3, .source_nodes_reached = 3,
 		.others = 3, .others_know_source = 3, .others_reach_source = 3
 	};
 }
@@ -34,9 +35,12 @@ target_lives(Witnesses *w)
 static void
 test_stands(void **state)
 {
-	Witnesses	w = {.stands = true, .phase = PHASE_READY};
+	Witnesses	w = {.stands = true, .phase = PHASE_READY, .source_fresh = true};
 
 	assert_int_equal(verdict_of(&w), VERDICT_STANDS);
+	/* so it was when it was heard last */
+	w.source_fresh = false;
+	assert_int_equal(verdict_of(&w), VERDICT_SOURCE_SILENT);
 }
 
 static void
@@ -73,17 +77,26 @@ test_source_cut_off(void **state)
 {
 	Witnesses	w = silence();
 
-	w.source_reaches = 0;
+	w.source_reaches = w.source_nodes_reached = 0;
 	w.others_reach_source = 0;
 	w.others_reach_target = 3;
+	assert_int_equal(verdict_of(&w), VERDICT_SOURCE_CUT_OFF);
+	/* from the nodes, not from the store */
+	w.source_reaches = 1;
 	assert_int_equal(verdict_of(&w), VERDICT_SOURCE_CUT_OFF);
 	/* whoever is reached by somebody is not cut off */
 	w.others_reach_source = 1;
 	assert_int_equal(verdict_of(&w), VERDICT_PATH_BLOCKED);
 	/* nor is one that reaches somebody */
 	w.others_reach_source = 0;
-	w.source_reaches = 1;
+	w.source_reaches = 2;
+	w.source_nodes_reached = 1;
 	assert_int_equal(verdict_of(&w), VERDICT_PATH_BLOCKED);
+	/* it hears of nobody */
+	w = silence();
+	w.source_reaches = w.source_nodes_reached = 0;
+	w.others = w.others_know_source = w.others_reach_source = 0;
+	assert_int_equal(verdict_of(&w), VERDICT_SOURCE_CUT_OFF);
 }
 
 /* Two nodes: the target's word reaches us by the store, or not at all. */
@@ -111,6 +124,10 @@ test_target_hidden_or_cut_off(void **state)
 
 	target_lives(&w);
 	assert_int_equal(verdict_of(&w), VERDICT_TARGET_HIDDEN);
+	/* that it gets out itself does not mean that others get in */
+	w.back_stands = true;
+	assert_int_equal(verdict_of(&w), VERDICT_TARGET_HIDDEN);
+	w.back_stands = false;
 	w.target_reaches = 0;
 	assert_int_equal(verdict_of(&w), VERDICT_TARGET_CUT_OFF);
 }
