@@ -43,7 +43,7 @@ as it stands, waits until the path stands, restores, and waits again.
   make     sub that makes it; sessions of the prober are ended after it
   seen     'phase cause', as leasehold.peers shows it
   told     the cause that diagnose() tells, if the target's own word changes it
-  verdict  default 'target_refuses'
+  verdict  a pattern; default 'target_refuses'
   first    what the first operation must match
   run_on   where the first operation is run; default 'b'
   then     [ 'phase cause', ... ]: what lies beneath; each is mended in its turn
@@ -123,8 +123,9 @@ sub new
 		said => '' }, $class;
 
 	$self->{group} = $options{group} // LeaseholdTest->new(
-		conf     => $conf . ($options{conf} // ''),
-		governed => 0);
+		conf        => $conf . ($options{conf} // ''),
+		member_conf => "listen_addresses = '127.0.0.1'\n",
+		governed    => 0);
 	@$self{ 'a', 'b' } = $self->{group}->nodes;
 	# a blank in it, as in some
 	$self->{passfile} = $self->a->basedir . '/pass file';
@@ -135,7 +136,7 @@ sub new
 	$self->a->set_conf(%a);
 	$self->b->set_conf(%b);
 	$self->keep_files;
-	$self->stands('at first') unless $options{broken};
+	$self->stands_as_before('at first');
 	return $self;
 }
 
@@ -334,7 +335,7 @@ sub end_sessions
 	my ($self) = @_;
 
 	return unless $self->b->alive;
-	$self->b->ask("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+	$self->b->try("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 		WHERE backend_type = 'client backend' AND application_name = 'leasehold prober' AND pid <> pg_backend_pid()");
 	return;
 }
@@ -404,15 +405,27 @@ sub state_of
 	my ($row) = $self->rows("SELECT * FROM leasehold.peers WHERE peer = '$target'");
 
 	return '' unless $row;
-	return "$row->{status} $row->{phase} " . ($row->{cause} // '') =~ s/\s+$//r;
+	return join ' ', grep { ($_ // '') ne '' } @$row{ 'status', 'phase', 'cause' };
 }
 
 sub wait_state_of
 {
 	my ($self, $what, $wanted, $target) = @_;
 	my $state = '';
+	my $ended = clock_now();
 	my $seen  = eval {
-		wait_until($what, sub { ($state = $self->state_of($target)) =~ $wanted }, 30);
+		wait_until(
+			$what,
+			sub {
+				# the prober may have begun before it had read its settings
+				if ($state =~ /^ok/ && clock_now() > $ended + 1e9)
+				{
+					$self->end_sessions;
+					$ended = clock_now();
+				}
+				return ($state = $self->state_of($target)) =~ $wanted;
+			},
+			30);
 	};
 
 	is($state, $wanted, $what) unless $seen;
@@ -422,11 +435,24 @@ sub wait_state_of
 
 sub stands
 {
-	my ($self, $when, $target) = @_;
-	return $self->wait_state_of("$when: the path stands", qr/^ok ready/, $target);
+	my ($self, $when) = @_;
+	return $self->wait_state_of("$when: the path stands", qr/^ok ready/);
 }
 
-# Does it, so soon?  The prober holds a session only if it does.
+# ... and by the address that it should have.
+sub stands_as_before
+{
+	my ($self, $when) = @_;
+
+	wait_until("$when: b is tried at its address",
+		sub { $self->a->ask("SELECT address FROM leasehold.peers WHERE peer = 'b'") eq '127.0.0.1' });
+	$self->stands($when);
+	# tried anew: a session that is held says little of the way
+	ok($self->stands_by_now, '... tried once more');
+	return;
+}
+
+# Tries it.
 sub stands_by_now
 {
 	my ($self) = @_;
@@ -458,7 +484,8 @@ sub check_diagnosis
 		push @wanted, "$_: " . ($_ eq $phase ? 'failed' : $failed ? 'not reached' : 'ok');
 	}
 	is_deeply([ map { "$_: $step{$_}{status}" } @phases ], \@wanted, "$name: diagnose: $phase fails, what follows is not reached");
-	is($step{verdict}{evidence}, ($case->{verdict} // 'target_refuses') . ": $cause", '... the verdict');
+	my $verdict = $case->{verdict} // 'target_refuses';
+	like($step{verdict}{evidence}, qr/^(?:$verdict): $cause$/, '... the verdict');
 	return $step{$phase};
 }
 
@@ -519,7 +546,7 @@ sub case
 	$case{mended}->() if $case{mended};
 	$self->restore(\%case);
 	$self->end_sessions;
-	$self->stands('... restored');
+	$self->stands_as_before('... restored');
 	note sprintf('%s: %.1f s', $case{name}, (clock_now() - $began) / 1e9);
 	return;
 }
