@@ -60,7 +60,7 @@ my $offset = $a->log_offset;
 my $began  = LeaseholdTest::clock_now();
 $b->stop('immediate');
 wait_until('a sees that b is gone',
-	sub { status_of($a, 'b') =~ /^unreachable connect/ });
+	sub { status_of($a, 'b') =~ /^unreachable/ });
 note sprintf('seen after %.0f ms', (LeaseholdTest::clock_now() - $began) / 1e6);
 wait_until('c knows that a sees it',
 	sub { matrix($c) =~ /ab:unreachable/ && matrix($c) =~ /cb:unreachable/ });
@@ -77,4 +77,12 @@ wait_until('the outage has ended',
 is($a->ask("SELECT count(*) FROM leasehold.outages WHERE source = 'a' AND target = 'b' AND ended > began"), 1, 'a shows it');
 my @lines = $a->log_since($offset) =~ /node "b" cannot be reached\n/g;
 is(scalar(@lines), 1, 'logged once');
+
+# Whoever goes says goodbye: nothing in the logs of the others about its sessions.
+my %end = map { $_ => $_->log_offset } $b, $c;
+$a->stop('fast');
+wait_until('c sees that a is gone', sub { status_of($c, 'a') =~ /^unreachable/ });
+unlike($_->log_since($end{$_}), qr/reset by peer|unexpected EOF|could not (?:receive|send)/,
+	'no broken connection in the log of ' . $_->{leasehold_name})
+  foreach $b, $c;
 done_testing();
