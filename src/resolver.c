@@ -111,7 +111,8 @@ resolver_collected(Resolver *resolver)
 	{
 		if (!resolver->name[i].wanted)
 			continue;
-		fresh |= !resolver->name[i].asked;
+		/* (one that is slow to resolve is not asked for from the start again) */
+		fresh |= !resolver->name[i].asked && !resolver->name[i].asking;
 		resolver->name[kept++] = resolver->name[i];
 	}
 	/* the child knows the names by their places */
@@ -257,6 +258,8 @@ resolver_stop(Resolver *resolver)
 	close(resolver->pipe);
 	resolver->child = 0;
 	resolver->pipe = -1;
+	for (int i = 0; i < resolver->n; i++)
+		resolver->name[i].asking = false;
 }
 
 static bool
@@ -283,6 +286,8 @@ start_child(Resolver *resolver, ClockTime now)
 		close(fds[0]);
 		return false;
 	}
+	for (int i = 0; i < resolver->n; i++)
+		resolver->name[i].asking = true;
 	resolver->pipe = fds[0];
 	resolver->began = now;
 	resetStringInfo(&resolver->said);

@@ -25,6 +25,7 @@ typedef struct ResolverName
 	bool		published;		/* keeper and steward need it, too */
 	int			n;
 	char		address[RESOLVER_ADDRESSES][64];
+	bool		asking;			/* the child asks for it just now */
 	bool		asked;			/* the resolver has had its say at least once */
 	bool		answered;		/* in the last round */
 	bool		failing;		/* as last logged */
