@@ -28,8 +28,8 @@ users have it: over TCP, as role "probe" with a password from a file, in databas
 =item CausesTest->new(%options)
 
 Options: b (more lines for both postgresql.conf), user and database in place of
-"probe" and "app", ssl => 1 (b has a certificate for localhost, and its authority's
-files root.crt and root.key, in its data directory), group (a LeaseholdTest of two
+"probe" and "app", ssl => 1 (b has a certificate for localhost that nobody has signed, and in its
+data directory root.crt and root.key of an authority for clients), group (a LeaseholdTest of two
 nodes that is used in place of one of its own; then nothing is set up but what a
 needs to connect).
 
@@ -54,6 +54,8 @@ as it stands, waits until the path stands, restores, and waits again.
   undo     sub that restores what the files do not hold
   restart  1: b has to be restarted for that
 
+HOME is a directory of the test's own, for the servers too.
+
 Files (postgresql.conf, postgresql.auto.conf, pg_hba.conf, the password file,
 ~/.postgresql) are restored in any case.
 
@@ -71,6 +73,11 @@ How an operation is performed, from its kind:
 
 An operation whose reason begins with "If" or "Or" is for the case that those before
 it did not do: it is passed over if the path stands by then.
+
+=item $pair->cases(@cases)
+
+One after the other.  "skip" of a case says why it is left out.  CAUSES_ONLY=WORDS makes
+only those whose names have these words.
 
 =item $pair->on_b($sql, [$database]), $pair->end_sessions
 
@@ -90,6 +97,7 @@ use strict;
 use warnings;
 
 use Carp;
+use Cwd qw(abs_path);
 use File::Path qw(rmtree);
 use IPC::Run;
 use JSON::PP;
@@ -108,6 +116,11 @@ leasehold.probe_timeout = '700ms'
 listen_addresses = '127.0.0.1'
 max_connections = 16
 };
+
+# libpq and the remedies look for files at home: a home of this test's own, which the
+# servers that it starts have, too.
+my $home = abs_path(PostgreSQL::Test::Utils::tempdir());
+$ENV{HOME} = $home;
 
 sub a { return $_[0]{a}; }
 sub b { return $_[0]{b}; }
@@ -186,6 +199,9 @@ sub peer_options
 # Files
 # ---------------------------------------------------------------------------
 
+# Those of a server that a case may change.
+my @files = qw(postgresql.conf postgresql.auto.conf pg_hba.conf);
+
 sub write_file
 {
 	my ($file, $text) = @_;
@@ -226,15 +242,13 @@ sub write_passfile
 	return;
 }
 
-my @files = qw(postgresql.conf postgresql.auto.conf pg_hba.conf);
-
 sub keep_files
 {
 	my ($self) = @_;
 
 	foreach my $node ($self->a, $self->b)
 	{
-		$self->{files}{"$_"} = slurp_file($_) foreach map { $node->data_dir . "/$_" } @files;
+		$self->{files}{$_} = slurp_file($_) foreach grep { -f } map { $node->data_dir . "/$_" } @files;
 	}
 	return;
 }
@@ -248,27 +262,25 @@ sub restore
 	$case->{undo}->() if $case->{undo};
 	write_file($_, $self->{files}{$_}) foreach keys %{ $self->{files} };
 	$self->write_passfile($secret);
-	rmtree("$ENV{HOME}/.postgresql");
+	rmtree("$home/.postgresql");
 	$_->set_conf foreach grep { $_->alive } $self->a, $b;
 	$b->restart if $case->{restart};
 	return;
 }
 
-# A certificate for b by an authority of its own, and one that nobody knows.
+# A certificate for b that nobody has signed, and an authority for clients.
 sub make_certificates
 {
 	my ($self) = @_;
-	my $home = $self->b->data_dir;
-	my @new  = qw(openssl req -new -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1);
+	my $data = $self->b->data_dir;
+	my @new  = qw(openssl req -new -x509 -days 30 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1);
 
-	run_quietly(@new, '-x509', '-days', '30', '-subj', '/CN=authority', '-keyout', "$home/root.key",
-		'-out', "$home/root.crt");
-	run_quietly(@new, '-subj', '/CN=localhost', '-keyout', "$home/server.key", '-out', "$home/server.csr");
-	write_file("$home/san", "subjectAltName=DNS:localhost\n");
-	run_quietly(qw(openssl x509 -req -days 30 -CAcreateserial), '-in', "$home/server.csr", '-CA', "$home/root.crt",
-		'-CAkey', "$home/root.key", '-extfile', "$home/san", '-out', "$home/server.crt");
-	chmod 0600, "$home/server.key";
-	$self->b->set_conf('ssl' => 'on');
+	run_quietly(@new, '-subj', '/CN=authority', '-keyout', "$data/root.key", '-out', "$data/root.crt");
+	run_quietly(@new, '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost', '-keyout', "$data/server.key",
+		'-out', "$data/server.crt");
+	chmod 0600, "$data/server.key";
+	$self->b->set_conf(ssl => 'on', ssl_ca_file => 'root.crt');
+	push @files, 'server.key', 'server.crt';
 	return;
 }
 
@@ -548,6 +560,23 @@ sub case
 	$self->end_sessions;
 	$self->stands_as_before('... restored');
 	note sprintf('%s: %.1f s', $case{name}, (clock_now() - $began) / 1e9);
+	return;
+}
+
+sub cases
+{
+	my ($self, @cases) = @_;
+	my $only = $ENV{CAUSES_ONLY};
+
+	foreach my $case (@cases)
+	{
+		next if defined $only && $case->{name} !~ /$only/;
+	  SKIP:
+		{
+			skip "$case->{name}: $case->{skip}", 1 if $case->{skip};
+			$self->case(%$case);
+		}
+	}
 	return;
 }
 

@@ -261,18 +261,7 @@ my @cases = (
 # What a plain server has, beside the node.
 $store->safe_psql('postgres', $_) foreach 'CREATE ROLE probe LOGIN', 'CREATE DATABASE app';
 
-# CAUSES_ONLY=WORDS makes those only whose names have these words.
-my $only = $ENV{CAUSES_ONLY};
-
-foreach my $case (@cases)
-{
-	next if defined $only && $case->{name} !~ /$only/;
-  SKIP:
-	{
-		skip "$case->{name}: $case->{skip}", 1 if $case->{skip};
-		$pair->case(%$case);
-	}
-}
+$pair->cases(@cases);
 $pair->find_no_secret;
 
 done_testing();
