@@ -121,8 +121,9 @@ grant_store(Plan *plan, const char *why)
 				  "GRANT USAGE ON SCHEMA leasehold_store TO %I;\n"
 				  "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA "
 				  "leasehold_store TO %I;\n"
-				  "GRANT DELETE ON leasehold_store.node, leasehold_store.history TO "
-				  "%I;", plan->user, plan->user, plan->user);
+				  "GRANT DELETE ON leasehold_store.node, leasehold_store.history, "
+				  "leasehold_store.report, leasehold_store.outage, "
+				  "leasehold_store.mail TO %I;", plan->user, plan->user, plan->user);
 }
 
 static void
@@ -170,13 +171,19 @@ create_extension(Plan *plan, RemedyAction action)
 void
 door_no_database(Plan *plan)
 {
-	plan_write(plan, ACTION_NONE,
-			   "The database to which the source connects does not exist.",
-			   "CREATE DATABASE %I;", plan->database);
+	static const char why[] =
+		"The database to which the source connects does not exist.";
+
 	if (plan->facts->member)
+	{
+		/* the source's role makes the store in it */
+		plan_write(plan, ACTION_NONE, why, "CREATE DATABASE %I OWNER %I;",
+				   plan->database, plan->user);
 		door_no_store(plan);
-	else
-		create_extension(plan, ACTION_NONE);
+		return;
+	}
+	plan_write(plan, ACTION_NONE, why, "CREATE DATABASE %I;", plan->database);
+	create_extension(plan, ACTION_NONE);
 }
 
 void

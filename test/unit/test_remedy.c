@@ -826,8 +826,9 @@ test_no_role(void **state)
 			   "GRANT USAGE ON SCHEMA leasehold_store TO \"leasehold\";\n"
 			   "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store "
 			   "TO \"leasehold\";\n"
-			   "GRANT DELETE ON leasehold_store.node, leasehold_store.history TO "
-			   "\"leasehold\";");
+			   "GRANT DELETE ON leasehold_store.node, leasehold_store.history, "
+			   "leasehold_store.report, leasehold_store.outage, leasehold_store.mail "
+			   "TO \"leasehold\";");
 }
 
 static void
@@ -901,7 +902,8 @@ test_no_database(void **state)
 			   "ALTER EXTENSION leasehold UPDATE;");
 	start_member(CAUSE_NO_DATABASE);
 	list(2);
-	expect_sql("m:5432/leasehold_store", "CREATE DATABASE \"leasehold_store\";");
+	expect_sql("m:5432/leasehold_store", "CREATE DATABASE \"leasehold_store\" "
+			   "OWNER \"leasehold\";");
 	assert_non_null(strstr(remedy[1].operation, "leasehold-store.sql"));
 }
 
@@ -1041,8 +1043,9 @@ test_no_store_privilege(void **state)
 			   "GRANT USAGE ON SCHEMA leasehold_store TO \"leasehold\";\n"
 			   "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store "
 			   "TO \"leasehold\";\n"
-			   "GRANT DELETE ON leasehold_store.node, leasehold_store.history TO "
-			   "\"leasehold\";");
+			   "GRANT DELETE ON leasehold_store.node, leasehold_store.history, "
+			   "leasehold_store.report, leasehold_store.outage, leasehold_store.mail "
+			   "TO \"leasehold\";");
 }
 
 static void
