@@ -3,7 +3,8 @@
 -- complain if the script is sourced in psql, rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION leasehold" to load this file. \quit
 
-GRANT USAGE ON SCHEMA leasehold TO PUBLIC;
+-- pg_monitor by name, too: where PUBLIC is denied all, probers still need this
+GRANT USAGE ON SCHEMA leasehold TO PUBLIC, pg_monitor;
 
 -- ---------------------------------------------------------------------------
 -- What this node knows: from shared memory, at once, on any node
@@ -332,7 +333,7 @@ REVOKE ALL ON FUNCTION
 FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
-	leasehold.status(), leasehold.leases(), leasehold.nodes(),
+	leasehold.identity(), leasehold.status(), leasehold.leases(), leasehold.nodes(),
 	leasehold.history(), leasehold.check(), leasehold.peers(),
 	leasehold.connectivity(), leasehold.outages(), leasehold.connectivity_svg(),
 	leasehold.diagnose(text, text), leasehold.remedies(text, text)

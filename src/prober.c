@@ -94,6 +94,7 @@ note_peer(Prober *prober, const char *name, bool member, const char *address,
 	if (strcmp(peer->address, address) == 0)
 		return;
 	strlcpy(peer->address, address, sizeof(peer->address));
+	peer->to[0] = peer->from[0] = '\0';
 	probe_close(&peer->probe);
 	peer->next = now;
 	prober->sockets_changed = true;

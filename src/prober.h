@@ -70,6 +70,9 @@ typedef struct Peer
 	bool		walking;		/* ... and this is it */
 	char		sqlstate[6];
 	char		error[256];
+	/* both ends, as they were when last known: a walk under way knows none yet */
+	char		to[REPORT_ADDRESS_LEN];
+	char		from[REPORT_ADDRESS_LEN];
 	int			outage;			/* in the ring, that lasts; -1: none */
 	Traffic    *traffic;		/* members only */
 } Peer;

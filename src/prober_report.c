@@ -161,8 +161,8 @@ describe_path(const Peer *peer, ReportPath *to, ClockTime now)
 	to->last_ok_ms = age_ms(path->last_ok, now);
 	to->failures = path->failures;
 	strlcpy(to->sqlstate, peer->sqlstate, sizeof(to->sqlstate));
-	strlcpy(to->address, peer->probe.walk.address, sizeof(to->address));
-	strlcpy(to->from, peer->probe.walk.from, sizeof(to->from));
+	strlcpy(to->address, peer->to, sizeof(to->address));
+	strlcpy(to->from, peer->from, sizeof(to->from));
 	strlcpy(to->error, peer->error, sizeof(to->error));
 }
 
@@ -244,8 +244,8 @@ publish_entries(const Prober *prober, Paths *paths)
 		entry->path = peer->path;
 		strlcpy(entry->sqlstate, peer->sqlstate, sizeof(entry->sqlstate));
 		strlcpy(entry->error, peer->error, sizeof(entry->error));
-		strlcpy(entry->address, peer->probe.walk.address, sizeof(entry->address));
-		strlcpy(entry->from, peer->probe.walk.from, sizeof(entry->from));
+		strlcpy(entry->address, peer->to, sizeof(entry->address));
+		strlcpy(entry->from, peer->from, sizeof(entry->from));
 		entry->encrypted = peer->probe.walk.encrypted;
 	}
 	paths->nentries = prober->npeers;

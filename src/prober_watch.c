@@ -170,8 +170,20 @@ log_change(const Peer *peer, PathStatus before, PathChange change)
 }
 
 static void
+note_ends(Peer *peer)
+{
+	const Walk *walk = &peer->probe.walk;
+
+	if (walk->address[0] != '\0')
+		strlcpy(peer->to, walk->address, sizeof(peer->to));
+	if (walk->from[0] != '\0')
+		strlcpy(peer->from, walk->from, sizeof(peer->from));
+}
+
+static void
 tell(Prober *prober, Peer *peer, PathStatus before, PathChange change)
 {
+	note_ends(peer);
 	follow_outage(prober, peer);
 	prober->dirty = true;
 	if (change == PATH_SAME)

@@ -301,13 +301,16 @@ sub run_quietly
 sub start_command
 {
 	my ($node, $command, $input) = @_;
-	my $run = { in => $input, out => '', err => '' };
+	my $run = { out => '', err => '' };
+	# a file: whoever does not read it is gone before a pipe is written
+	my $file = $node->basedir . '/operation.input';
 
+	write_file($file, $input // '');
 	local $ENV{PGHOST} = $node->host;
 	local @ENV{qw(PGPORT PGDATABASE PGAPPNAME)};
 	delete @ENV{qw(PGPORT PGDATABASE PGAPPNAME)};
 	$run->{handle} = IPC::Run::start(
-		$command, '<', \$run->{in}, '>', \$run->{out}, '2>', \$run->{err},
+		$command, '<', $file, '>', \$run->{out}, '2>', \$run->{err},
 		init => sub { POSIX::setsid(); chdir '/'; },
 		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
 	return $run;
