@@ -338,6 +338,25 @@ append_option(StringInfo out, const char *keyword, const char *value)
 	appendStringInfoChar(out, '\'');
 }
 
+/*
+ * The address comes from the store: it may say where the peer is, not which of this
+ * machine's files and secrets are shown to whoever is there.
+ */
+static bool
+is_of_address(const char *keyword)
+{
+	static const char *const keywords[] = {
+		"host", "hostaddr", "port", "dbname", "user", "sslmode", "connect_timeout",
+		"tcp_user_timeout", "keepalives", "keepalives_idle", "keepalives_interval",
+		"keepalives_count", NULL
+	};
+
+	for (int i = 0; keywords[i] != NULL; i++)
+		if (strcmp(keyword, keywords[i]) == 0)
+			return true;
+	return false;
+}
+
 /* In a fixed order, so that two strings that say the same are the same. */
 char *
 conninfo_for_peer(const char *address, const char *options, const char *node,
@@ -353,7 +372,7 @@ conninfo_for_peer(const char *address, const char *options, const char *node,
 	initStringInfo(&out);
 	for (int i = 0; i < to.n; i++)
 		if (conninfo_value(&added, to.keyword[i]) == NULL &&
-			strcmp(to.keyword[i], "application_name") != 0)
+			is_of_address(to.keyword[i]))
 			append_option(&out, to.keyword[i], to.value[i]);
 	for (int i = 0; i < added.n; i++)
 		if (strcmp(added.keyword[i], "application_name") != 0)

@@ -64,8 +64,8 @@ extern void conninfo_each_name(const Conninfo *conninfo,
 
 /*
  * conninfo_for_peer
- *		The connection string by which this node streams from a peer: the peer's
- *		address, then leasehold.peer_options, then this node's name; and a
+ *		The connection string by which this node streams from a peer: of the peer's
+ *		address what says where it is, then leasehold.peer_options, then this node's name; and a
  *		database, if one is given and none is named.  palloc'd; NULL if the
  *		address cannot be parsed.
  */
