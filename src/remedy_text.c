@@ -93,8 +93,8 @@ has_control(const char *string)
 static void
 add_identifier(Text *text, const char *name)
 {
-	/* there is no such thing */
-	if (*name == '\0')
+	/* there is no such thing; and psql's own commands end with the line, quoted or not */
+	if (*name == '\0' || has_control(name))
 		text->failed = true;
 	add_char(text, '"');
 	add_marked(text, name, "\"", '\0');
@@ -112,11 +112,14 @@ add_literal(Text *text, const char *value)
 	add_char(text, '\'');
 }
 
-/* No quotes keep a command from taking for an option what begins like one. */
+/*
+ * No quotes keep a command from taking for an option what begins like one; and what
+ * is meant to be one line should not be pasted as two.
+ */
 static void
 add_word(Text *text, const char *word)
 {
-	if (*word == '-')
+	if (*word == '-' || has_control(word))
 		text->failed = true;
 	if (is_plain(word, "_./:@%+=,-"))
 	{
