@@ -15,21 +15,13 @@
 #include "report.h"
 #include "visitor.h"
 
-typedef struct HbaMeeting
-{
-	ReportHba	hba;			/* as it is told to others */
-	/* The first line that the connection meets, or might; 0: none. */
-	int			first;
-	bool		first_included; /* it stands in a file that is included (16+) */
-} HbaMeeting;
-
 /*
  * hba_meet
  *		Which line this node would meet here, with TLS or without.  A line with a
  *		host name is not decided, because nobody but the prober may resolve names;
- *		it counts as one that does not match, and hba.doubt names it.  Needs SPI.
+ *		it counts as one that does not match, and hba->doubt names it.  Needs SPI.
  */
-extern void hba_meet(const Visitor *visitor, bool encrypted, HbaMeeting *meeting);
+extern void hba_meet(const Visitor *visitor, bool encrypted, ReportHba *hba);
 
 /* The first line that has an error, and what; 0: none.  Needs SPI. */
 extern int	hba_error(char **what);
@@ -47,8 +39,8 @@ typedef struct HbaDraft
 	int			line;			/* number of the line that is new */
 } HbaDraft;
 
-/* Write one with this line before "meeting->first", or at the end. */
-extern void hba_draft(HbaDraft *draft, const char *line, const HbaMeeting *meeting);
+/* Write one with this line at the end. */
+extern void hba_draft(HbaDraft *draft, const char *line);
 
 /* What "each" finds out about pg_hba.conf it finds out about the draft. */
 extern void hba_look_at_draft(const HbaDraft *draft, void (*each) (void *arg),

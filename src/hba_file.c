@@ -89,61 +89,21 @@ write_new(const char *file, const char *text, const struct stat *like)
 }
 
 /* ------------------------------------------------------------------------
- * The place of the line
+ * The line
  * ------------------------------------------------------------------------
  */
 
-/* Where this line begins; line 1 is the first. */
-static const char *
-find_line(const char *text, int line)
-{
-	while (--line > 0 && (text = strchr(text, '\n')) != NULL)
-		text++;
-	return text;
-}
-
-/* 16+: the first line that includes another file. */
-static int
-find_include(const char *text)
-{
-	int			line = 1;
-
-	for (const char *at = text; at != NULL; line++)
-	{
-		at += strspn(at, " \t\r");
-		if (strncmp(at, "include", strlen("include")) == 0)
-			return line;
-		at = strchr(at, '\n');
-		if (at != NULL)
-			at++;
-	}
-	return 0;
-}
-
-/*
- * A line has to stand before the first that the connection would meet.  What else
- * stands before or behind it does not matter: it is about this connection alone.
- */
-static int
-place(const char *text, const HbaMeeting *meeting)
-{
-	int			line = meeting->first;
-
-	if (meeting->first_included)
-		line = find_include(text);
-	if (meeting->first > 0 && (line == 0 || find_line(text, line) == NULL))
-		ereport(ERROR,
-				(errmsg("the place of the new line cannot be told")));
-	return line;
-}
-
-/* A line that ends with a backslash goes on in the next. */
+/* A line that ends with a backslash goes on in the next, whatever ends the line. */
 static void
 end_last_line(StringInfo text)
 {
+	int			length;
+
 	if (text->len > 0 && text->data[text->len - 1] != '\n')
 		appendStringInfoChar(text, '\n');
-	if (text->len > 1 && text->data[text->len - 2] == '\\')
+	for (length = text->len; length > 0 && strchr("\r\n", text->data[length - 1]); length--)
+		;
+	if (length > 0 && text->data[length - 1] == '\\')
 		appendStringInfoChar(text, '\n');
 }
 
@@ -166,10 +126,9 @@ count_lines(const char *text)
  */
 
 void
-hba_draft(HbaDraft *draft, const char *line, const HbaMeeting *meeting)
+hba_draft(HbaDraft *draft, const char *line)
 {
 	StringInfoData text;
-	const char *rest = "";
 	char	   *file = realpath(HbaFileName, NULL);
 
 	if (file == NULL)
@@ -180,21 +139,12 @@ hba_draft(HbaDraft *draft, const char *line, const HbaMeeting *meeting)
 				 DRAFT_SUFFIX) >= sizeof(draft->draft))
 		ereport(ERROR, (errmsg("the name of file \"%s\" is too long", draft->file)));
 	draft->text = read_whole(draft->file, &draft->st);
-	draft->line = place(draft->text, meeting);
 
 	initStringInfo(&text);
-	if (draft->line > 0)
-	{
-		rest = find_line(draft->text, draft->line);
-		appendBinaryStringInfo(&text, draft->text, rest - draft->text);
-	}
-	else
-	{
-		appendStringInfoString(&text, draft->text);
-		end_last_line(&text);
-		draft->line = count_lines(text.data) + 1;
-	}
-	appendStringInfo(&text, "%s\n%s", line, rest);
+	appendStringInfoString(&text, draft->text);
+	end_last_line(&text);
+	draft->line = count_lines(text.data) + 1;
+	appendStringInfo(&text, "%s\n", line);
 	write_new(draft->draft, text.data, &draft->st);
 }
 

@@ -72,7 +72,7 @@ static const char meet_sql[] =
 "   m.auth_method,"
 "   (SELECT string_agg(o, ' ') FROM unnest(m.options) AS o"
 "    WHERE o ~ '^(map|clientcert|clientname)=')),"
-"  f.line_number, f.file, f.meets"
+"  f.line_number, f.meets"
 " FROM (SELECT 1) AS one"
 " LEFT JOIN (SELECT * FROM judged WHERE meets ORDER BY number LIMIT 1) AS m ON true"
 " LEFT JOIN (SELECT * FROM judged WHERE meets IS NOT FALSE ORDER BY number LIMIT 1) AS f"
@@ -166,12 +166,12 @@ ask(const Visitor *visitor, bool encrypted)
 }
 
 void
-hba_meet(const Visitor *visitor, bool encrypted, HbaMeeting *meeting)
+hba_meet(const Visitor *visitor, bool encrypted, ReportHba *hba)
 {
-	ReportHba  *hba = &meeting->hba;
+	int			first;
 
 	ask(visitor, encrypted);
-	memset(meeting, 0, sizeof(*meeting));
+	memset(hba, 0, sizeof(*hba));
 	strlcpy(hba->node, visitor->node, sizeof(hba->node));
 	strlcpy(hba->address, visitor->address, sizeof(hba->address));
 	hba->encrypted = encrypted;
@@ -183,10 +183,9 @@ hba_meet(const Visitor *visitor, bool encrypted, HbaMeeting *meeting)
 		strlcpy(hba->method, column(3), sizeof(hba->method));
 		strlcpy(hba->rule, column(4), sizeof(hba->rule));
 	}
-	meeting->first = atoi(column(5));
-	meeting->first_included = is_included(column(6));
-	if (meeting->first > 0 && column(7)[0] == '\0')
-		hba->doubt = meeting->first;
+	first = atoi(column(5));
+	if (first > 0 && column(6)[0] == '\0')
+		hba->doubt = first;
 	SPI_freetuptable(SPI_tuptable);
 }
 

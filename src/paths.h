@@ -100,7 +100,7 @@ typedef struct RepairBox
 	char		by[LEASEHOLD_NAME_LEN]; /* the node or the role that asks */
 	bool		by_node;
 	int			pid;			/* of the session that asks */
-	ClockTime	until;			/* nobody waits for it after this moment */
+	ClockTime	until;			/* nobody waits for it after this moment; 0: no more */
 	char		answer[REPAIR_ANSWER_LEN];
 } RepairBox;
 

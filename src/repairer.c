@@ -19,6 +19,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "libpq/libpq.h"
 #include "mb/pg_wchar.h"
@@ -88,7 +89,7 @@ put_answer(const char *what, const char *text)
 	{
 		snprintf(shared->answer, sizeof(shared->answer), "%s\t%s", what, text);
 		make_utf8(shared->answer);
-		shared->state = REPAIR_DONE;
+		shared->state = shared->until == 0 ? REPAIR_FREE : REPAIR_DONE;
 		shared->until = clock_now() + REPAIR_MAX;
 	}
 	LWLockRelease(leasehold_paths->lock);
@@ -206,6 +207,102 @@ require_database(void)
 	require_name("database", visitor.database);
 }
 
+/* A role and all that it is a member of. */
+#define REACH \
+	"WITH RECURSIVE reach AS (" \
+	"  SELECT a.oid FROM pg_authid a WHERE a.rolname = $1" \
+	"  UNION" \
+	"  SELECT m.roleid FROM pg_auth_members m JOIN reach r ON m.member = r.oid)"
+
+/*
+ * Which role, and from where, the store says, so whoever writes there could have any
+ * role let in.  Those of peers need no privileges: one that has some is left to
+ * people.  (REPLICATION is for standbys; pg_monitor is what we grant.)
+ */
+static const char privileged_sql[] =
+REACH
+" SELECT a.rolname FROM pg_authid a JOIN reach r ON r.oid = a.oid"
+" WHERE a.rolsuper OR a.rolcreaterole OR a.rolcreatedb OR a.rolbypassrls"
+"  OR (left(a.rolname, 3) = 'pg_' AND a.rolname NOT IN ('pg_monitor',"
+"   'pg_read_all_settings', 'pg_read_all_stats', 'pg_stat_scan_tables'))"
+" LIMIT 1";
+
+/* What is more than the right to connect somewhere. */
+static const char endowed_sql[] =
+REACH
+" SELECT a.rolname FROM pg_authid a JOIN reach r ON r.oid = a.oid"
+" WHERE left(a.rolname, 3) <> 'pg_' AND (a.rolreplication"
+"  OR EXISTS (SELECT FROM pg_shdepend d"
+"   WHERE d.refclassid = 'pg_authid'::regclass AND d.refobjid = a.oid"
+"   AND NOT (d.classid = 'pg_database'::regclass AND d.deptype = 'a')))"
+" LIMIT 1";
+
+static const char database_sql[] =
+"SELECT d.datname FROM pg_database d WHERE d.datname = $1"
+" AND (d.datistemplate OR NOT d.datallowconn)";
+
+static const char foreign_schema_sql[] =
+"SELECT n.nspname FROM pg_namespace n WHERE n.nspname = 'leasehold'"
+" AND $1 <> '' AND NOT EXISTS"
+" (SELECT FROM pg_extension e WHERE e.extname = 'leasehold')";
+
+/* The one value that a query of those above finds for a name; NULL if none. */
+static char *
+look_up(const char *sql, const char *name)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+	char	   *found = NULL;
+
+	if (SPI_execute_with_args(sql, 1, &type, &value, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "the catalog cannot be read");
+	if (SPI_processed > 0)
+		found = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	return found;
+}
+
+static void
+require_role_of_peer(void)
+{
+	char	   *privileged = look_up(privileged_sql, visitor.user);
+
+	if (privileged != NULL)
+		ereport(ERROR,
+				(errmsg("role \"%s\" has privileges by \"%s\", so it is left to people",
+						visitor.user, privileged)));
+}
+
+/* NOLOGIN may be somebody's lock; a role that can do nothing needs none. */
+static void
+require_role_without_rights(void)
+{
+	char	   *endowed = look_up(endowed_sql, visitor.user);
+
+	if (endowed != NULL)
+		ereport(ERROR,
+				(errmsg("role \"%s\" has rights or belongings by \"%s\", so it is left to people",
+						visitor.user, endowed)));
+}
+
+/* Neither what every new database begins with, nor what somebody has closed. */
+static void
+require_open_database(void)
+{
+	if (look_up(database_sql, visitor.database) != NULL)
+		ereport(ERROR,
+				(errmsg("database \"%s\" is a template, or closed", visitor.database)));
+}
+
+/* Its owner could lay traps between the extension's functions. */
+static void
+require_own_schema(void)
+{
+	if (look_up(foreign_schema_sql, visitor.database) != NULL)
+		ereport(ERROR,
+				(errmsg("database \"%s\" has a schema \"leasehold\" of its own",
+						visitor.database)));
+}
+
 /*
  * For what writes: not on a standby, nor on a branch that may be dead, where the
  * fence would let through what is said to be local.
@@ -256,6 +353,8 @@ allow_login(void)
 {
 	require_role();
 	require_primary();
+	require_role_of_peer();
+	require_role_without_rights();
 	return run(psprintf("ALTER ROLE %s LOGIN", quote_identifier(visitor.user)));
 }
 
@@ -265,6 +364,8 @@ grant_connect(void)
 	require_role();
 	require_database();
 	require_primary();
+	require_role_of_peer();
+	require_open_database();
 	return run(psprintf("GRANT CONNECT ON DATABASE %s TO %s",
 						quote_identifier(visitor.database),
 						quote_identifier(visitor.user)));
@@ -275,6 +376,7 @@ grant_monitor(void)
 {
 	require_role();
 	require_primary();
+	require_role_of_peer();
 	return run(psprintf("GRANT pg_monitor TO %s", quote_identifier(visitor.user)));
 }
 
@@ -284,6 +386,8 @@ create_extension(void)
 {
 	require_database();
 	require_primary();
+	require_open_database();
+	require_own_schema();
 	return run(pstrdup("CREATE EXTENSION IF NOT EXISTS leasehold"));
 }
 
@@ -329,24 +433,23 @@ static void
 require_effect(void *arg)
 {
 	const HbaDraft *draft = arg;
-	HbaMeeting	meeting;
+	ReportHba	met;
 
 	require_file_without_error(NULL);
-	hba_meet(&visitor, visitor.encrypted, &meeting);
-	if (meeting.first != draft->line || meeting.first_included ||
-		meeting.hba.line != draft->line ||
-		strcmp(meeting.hba.method, "scram-sha-256") != 0)
+	hba_meet(&visitor, visitor.encrypted, &met);
+	if (met.line != draft->line || met.file[0] != '\0' ||
+		strcmp(met.method, "scram-sha-256") != 0)
 		ereport(ERROR, (errmsg("the new line would not have the effect that it should")));
 }
 
 /* Another line that asks for a password would change nothing. */
 static bool
-lets_in(const HbaMeeting *meeting)
+lets_in(const ReportHba *met)
 {
 	static const char *const methods[] = {"scram-sha-256", "md5", "password", "trust"};
 
 	for (int i = 0; i < lengthof(methods); i++)
-		if (meeting->hba.doubt == 0 && strcmp(meeting->hba.method, methods[i]) == 0)
+		if (strcmp(met->method, methods[i]) == 0)
 			return true;
 	return false;
 }
@@ -372,13 +475,13 @@ compose_line(char *line, int size)
 }
 
 static char *
-add_line(const char *line, const HbaMeeting *meeting)
+add_line(const char *line)
 {
 	HbaDraft	draft = {0};
 
 	PG_TRY();
 	{
-		hba_draft(&draft, line, meeting);
+		hba_draft(&draft, line);
 		hba_look_at_draft(&draft, require_effect, &draft);
 		hba_install(&draft);
 	}
@@ -392,31 +495,40 @@ add_line(const char *line, const HbaMeeting *meeting)
 	return psprintf("line %d of file \"%s\" is now: %s", draft.line, draft.file, line);
 }
 
+/*
+ * Behind all others, so no line is overruled, not even one of which it cannot be told
+ * whether it is met: who has said no, or how somebody has to come, is not contradicted.
+ */
 static char *
 add_hba_line(void)
 {
-	HbaMeeting	meeting;
+	ReportHba	met;
 	char		line[REMEDY_TEXT_LEN];
 
 	require_role();
 	require_database();
 	require_plain("role", visitor.user);
 	require_plain("database", visitor.database);
+	require_role_of_peer();
 	if (!visitor.known)
 		ereport(ERROR,
 				(errmsg("it is not known from which address node \"%s\" comes",
 						box.source)));
 	require_file_without_error(NULL);
-	hba_meet(&visitor, visitor.encrypted, &meeting);
-	if (lets_in(&meeting))
+	hba_meet(&visitor, visitor.encrypted, &met);
+	if (lets_in(&met))
 	{
 		/* but perhaps the server has not read it */
 		(void) reload();
 		return psprintf("line %d of pg_hba.conf lets it in already, by method %s; the configuration is read anew",
-						meeting.hba.line, meeting.hba.method);
+						met.line, met.method);
 	}
+	if (met.line > 0)
+		ereport(ERROR,
+				(errmsg("line %d of pg_hba.conf decides by method %s, which is left to people",
+						met.line, met.method)));
 	compose_line(line, sizeof(line));
-	return add_line(line, &meeting);
+	return add_line(line);
 }
 
 /* ------------------------------------------------------------------------

@@ -165,12 +165,12 @@ reporter_hasten(Prober *prober)
 static void
 write_lines(const Visitor *visitor, char *text, size_t *used)
 {
-	HbaMeeting	meeting;
+	ReportHba	met;
 
 	for (int encrypted = 0; encrypted <= (visitor->local ? 0 : 1); encrypted++)
 	{
-		hba_meet(visitor, encrypted, &meeting);
-		(void) report_write_hba(text, HBA_TEXT_SIZE, used, &meeting.hba);
+		hba_meet(visitor, encrypted, &met);
+		(void) report_write_hba(text, HBA_TEXT_SIZE, used, &met);
 	}
 }
 
