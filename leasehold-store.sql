@@ -128,20 +128,42 @@ CREATE TABLE leasehold_store.mail (
     answer          text NOT NULL
 );
 
+-- The right to ask for a repair is the right to INSERT here: such a letter counts
+-- only if what it asks stands here too.  Written together with the letter, never
+-- changed, taken away with it.
+CREATE TABLE leasehold_store.repair (
+    id              text PRIMARY KEY,
+    to_node         text NOT NULL,
+    from_node       text NOT NULL,
+    arguments       text NOT NULL
+);
+
 -- A role for the nodes, with the least rights that do:
 --
 --     CREATE ROLE leasehold LOGIN;
 --     GRANT CONNECT ON DATABASE leasehold_store TO leasehold;
 --     GRANT USAGE ON SCHEMA leasehold_store TO leasehold;
---     GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store TO leasehold;
---     GRANT DELETE ON leasehold_store.node, leasehold_store.history,
+--     GRANT SELECT ON ALL TABLES IN SCHEMA leasehold_store TO leasehold;
+--     GRANT INSERT, UPDATE ON leasehold_store.store, leasehold_store.lease TO leasehold;
+--     GRANT INSERT, UPDATE, DELETE ON leasehold_store.node, leasehold_store.history,
 --         leasehold_store.report, leasehold_store.outage, leasehold_store.mail TO leasehold;
 --
--- psql makes it when asked by -v leasehold_role=NAME:
+-- To ask other nodes for repairs is a right of its own:
+--
+--     GRANT INSERT, DELETE ON leasehold_store.repair TO leasehold;
+--
+-- psql makes the role when asked by -v leasehold_role=NAME, and gives it that right
+-- too with -v leasehold_repair=on:
 \if :{?leasehold_role}
 CREATE ROLE :"leasehold_role" LOGIN;
 GRANT USAGE ON SCHEMA leasehold_store TO :"leasehold_role";
-GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store TO :"leasehold_role";
-GRANT DELETE ON leasehold_store.node, leasehold_store.history,
+GRANT SELECT ON ALL TABLES IN SCHEMA leasehold_store TO :"leasehold_role";
+GRANT INSERT, UPDATE ON leasehold_store.store, leasehold_store.lease TO :"leasehold_role";
+GRANT INSERT, UPDATE, DELETE ON leasehold_store.node, leasehold_store.history,
     leasehold_store.report, leasehold_store.outage, leasehold_store.mail TO :"leasehold_role";
+\if :{?leasehold_repair}
+\if :leasehold_repair
+GRANT INSERT, DELETE ON leasehold_store.repair TO :"leasehold_role";
+\endif
+\endif
 \endif

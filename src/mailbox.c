@@ -3,8 +3,8 @@
  *		Ask another node for something, through the store.
  *
  * The request goes to every member that answers; the first one that has the answer
- * will do.  It is taken away again, also on the way out of an error; what a session
- * that was killed leaves behind, its node's prober takes away when it starts.
+ * will do.  It is taken away again, also on the way out of an error; what a run of
+ * this node has left behind, the prober of the next one takes away.
  */
 #include "postgres.h"
 
@@ -44,25 +44,25 @@ wait_for_answer(StoreGroup *group, const char *id, ClockTime until)
 
 /* Also on the way out of an error: raises none, serves no interrupts. */
 static void
-clear(StoreGroup *group, const char *id)
+clear(StoreGroup *group, const char *sql, const char *id)
 {
 	MemoryContext old = MemoryContextSwitchTo(group->context);
 
 	HOLD_INTERRUPTS();
 	group->deadline = clock_now() + clock_ms(CLEAN_UP_MS);
 	group_settle(group);
-	(void) group_send(group, group_connected, store_clear_mail_sql, 1, &id);
+	(void) group_send(group, group_connected, sql, 1, &id);
 	RESUME_INTERRUPTS();
 	MemoryContextSwitchTo(old);
 }
 
 static char *
-post_and_wait(StoreGroup *group, const char *const *values, ClockTime until,
-			  char **fault)
+post_and_wait(StoreGroup *group, const char *sql, const char *const *values,
+			  ClockTime until, char **fault)
 {
 	char	   *answer;
 
-	if (group_send(group, group_connected, store_post_sql, 6, values) == 0)
+	if (group_send(group, group_connected, sql, 6, values) == 0)
 	{
 		*fault = psprintf("No member of the store takes requests. %s",
 						  group_faults(group));
@@ -85,16 +85,18 @@ mailbox_ask(const char *to, const char *operation, const char *arguments,
 		psprintf(INT64_FORMAT, (int64) leasehold_shared->incarnation),
 		operation, arguments
 	};
+	bool		repair = strcmp(operation, "repair") == 0;
 	char	   *answer = NULL;
 
 	*fault = NULL;
 	PG_TRY();
 	{
-		answer = post_and_wait(group, values, until, fault);
+		answer = post_and_wait(group, repair ? store_post_repair_sql : store_post_sql,
+							   values, until, fault);
 	}
 	PG_FINALLY();
 	{
-		clear(group, values[0]);
+		clear(group, repair ? store_clear_repair_sql : store_clear_mail_sql, values[0]);
 		group_close(group);
 	}
 	PG_END_TRY();

@@ -29,6 +29,7 @@ typedef enum TrafficTask
 	TRAFFIC_NONE,
 	TRAFFIC_LISTEN,
 	TRAFFIC_EXCHANGE,			/* our report there, those of the others here */
+	TRAFFIC_SWEEP,				/* mail of this node's earlier runs */
 	TRAFFIC_MAIL,				/* what others ask of this node */
 	TRAFFIC_ANSWER,
 	TRAFFIC_OUTAGE,				/* one of ours */
@@ -46,6 +47,7 @@ typedef struct Traffic
 	ClockTime	exchanged_at;
 	int64		exchanged_seq;	/* of our report, as this member has it */
 	bool		look;			/* somebody says that there is news */
+	bool		swept;
 	bool		mail_due;
 	bool		answer_told;	/* what prober->mail says */
 	bool		hasten_due;
@@ -166,8 +168,8 @@ extern ClockTime traffic_due(const Prober *prober, const Peer *peer, ClockTime n
 
 /* A request for this node; arguments as in the store. */
 extern void mail_take(Prober *prober, const char *id, const char *from,
-					  uint64 from_incarnation, const char *operation,
-					  const char *arguments, ClockTime now);
+					  const char *operation, const char *arguments,
+					  bool may_repair, ClockTime now);
 
 /* What there is to do about the request being served. */
 extern void mail_step(Prober *prober, ClockTime now);

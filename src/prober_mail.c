@@ -55,8 +55,8 @@ take_walk(Prober *prober, const char *target, ClockTime now)
 }
 
 void
-mail_take(Prober *prober, const char *id, const char *from, uint64 from_incarnation,
-		  const char *operation, const char *arguments, ClockTime now)
+mail_take(Prober *prober, const char *id, const char *from, const char *operation,
+		  const char *arguments, bool may_repair, ClockTime now)
 {
 	Mail	   *mail = &prober->mail;
 
@@ -73,7 +73,7 @@ mail_take(Prober *prober, const char *id, const char *from, uint64 from_incarnat
 		take_walk(prober, arguments, now);
 	else if (strcmp(operation, "repair") == 0)
 	{
-		const char *refusal = repair_begin(from, arguments);
+		const char *refusal = repair_begin(from, arguments, may_repair);
 
 		if (refusal != NULL)
 			answer(prober, psprintf("error\t%s", refusal), now);

@@ -36,6 +36,7 @@ traffic_begin(Peer *peer)
 
 	traffic->task = TRAFFIC_NONE;
 	traffic->listens = traffic->mute = false;
+	traffic->swept = false;
 	traffic->exchanged_at = 0;
 	traffic->outages_at = 0;
 	traffic->mail_due = true;
@@ -75,6 +76,8 @@ next_task(const Prober *prober, const Peer *peer, ClockTime now)
 		return TRAFFIC_EXCHANGE;
 	if (next_outage(prober, traffic) >= 0)
 		return TRAFFIC_OUTAGE;
+	if (!traffic->swept)
+		return TRAFFIC_SWEEP;
 	if (now >= traffic->outages_at + OUTAGES_EVERY)
 		return TRAFFIC_OUTAGES;
 	if (traffic->event_told < prober->nevents && !traffic->mute)
@@ -156,6 +159,7 @@ send_task(Prober *prober, Peer *peer, TrafficTask task, ClockTime deadline)
 	const char *node = settings_node_name();
 	const char *limit = number_text(OUTAGES_STORE);
 	const char *answer[] = {prober->mail.id, prober->mail.answer};
+	const char *run[] = {node, number_text((int64) leasehold_shared->incarnation)};
 
 	switch (task)
 	{
@@ -163,6 +167,8 @@ send_task(Prober *prober, Peer *peer, TrafficTask task, ClockTime deadline)
 			return link_send(link, store_listen_paths_sql, 0, NULL, deadline);
 		case TRAFFIC_EXCHANGE:
 			return send_exchange(prober, peer, deadline);
+		case TRAFFIC_SWEEP:
+			return link_send(link, store_sweep_mail_sql, 2, run, deadline);
 		case TRAFFIC_MAIL:
 			return link_send(link, store_mail_sql, 1, &node, deadline);
 		case TRAFFIC_ANSWER:
@@ -312,8 +318,8 @@ take_mail(Prober *prober, const PGresult *result, ClockTime now)
 {
 	for (int i = 0; i < PQntuples(result); i++)
 		mail_take(prober, PQgetvalue(result, i, 0), PQgetvalue(result, i, 1),
-				  (uint64) strtoll(PQgetvalue(result, i, 2), NULL, 10),
-				  PQgetvalue(result, i, 3), PQgetvalue(result, i, 4), now);
+				  PQgetvalue(result, i, 3), PQgetvalue(result, i, 4),
+				  PQgetvalue(result, i, 5)[0] == 't', now);
 }
 
 /* What was said is said, whether it was understood or not. */
@@ -327,6 +333,9 @@ note_done(Peer *peer, bool understood)
 		case TRAFFIC_LISTEN:
 			traffic->listens = understood;
 			traffic->mute = !understood;
+			break;
+		case TRAFFIC_SWEEP:
+			traffic->swept = true;
 			break;
 		case TRAFFIC_OUTAGE:
 			traffic->outage_told[traffic->outage] = traffic->outage_version;

@@ -119,11 +119,13 @@ grant_store(Plan *plan, const char *why)
 {
 	plan_write_in(plan, plan->database, ACTION_NONE, why,
 				  "GRANT USAGE ON SCHEMA leasehold_store TO %I;\n"
-				  "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA "
-				  "leasehold_store TO %I;\n"
-				  "GRANT DELETE ON leasehold_store.node, leasehold_store.history, "
-				  "leasehold_store.report, leasehold_store.outage, "
-				  "leasehold_store.mail TO %I;", plan->user, plan->user, plan->user);
+				  "GRANT SELECT ON ALL TABLES IN SCHEMA leasehold_store TO %I;\n"
+				  "GRANT INSERT, UPDATE ON leasehold_store.store, "
+				  "leasehold_store.lease TO %I;\n"
+				  "GRANT INSERT, UPDATE, DELETE ON leasehold_store.node, "
+				  "leasehold_store.history, leasehold_store.report, "
+				  "leasehold_store.outage, leasehold_store.mail TO %I;", plan->user,
+				  plan->user, plan->user, plan->user);
 }
 
 static void
@@ -274,7 +276,7 @@ door_no_standby_sessions(Plan *plan)
 	plan_add(plan, facts->target, REMEDY_CONFIGURATION, ACTION_NONE,
 			 "The standby runs with hot_standby = off, which also postgresql.auto.conf "
 			 "or the command line may say.",
-			 "# %s\nhot_standby = on", facts->target_known &&
+			 "# %S\nhot_standby = on", facts->target_known &&
 			 facts->of_target.config_file[0] != '\0' ?
 			 facts->of_target.config_file : "postgresql.conf");
 	plan_restart(plan, "hot_standby takes effect with a restart of the server.");

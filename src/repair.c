@@ -73,6 +73,20 @@ take_out(uint64 number, char *answer, Size size)
 	return true;
 }
 
+/* Nobody waits for the answer any more.  Needs the lock. */
+static void
+give_up(uint64 number)
+{
+	RepairBox  *box = &leasehold_paths->repair;
+
+	if (box->number != number)
+		return;
+	if (box->state == REPAIR_RUNNING)
+		box->until = 0;
+	else
+		box->state = REPAIR_FREE;
+}
+
 static bool
 start_worker(uint64 number)
 {
@@ -116,7 +130,7 @@ read_arguments(const char *arguments)
 }
 
 const char *
-repair_begin(const char *from, const char *arguments)
+repair_begin(const char *from, const char *arguments, bool may)
 {
 	const char *fault = NULL;
 
@@ -124,6 +138,8 @@ repair_begin(const char *from, const char *arguments)
 	strlcpy(request.from, from, sizeof(request.from));
 	if (!setting_allow_repair)
 		fault = "leasehold.allow_repair is off there";
+	else if (!may)
+		fault = "whoever wrote the request has no right to ask for repairs";
 	else
 		fault = read_arguments(arguments);
 	if (fault != NULL)
@@ -147,7 +163,15 @@ repair_answer(void)
 	ended = take_out(request.number, answer, REPAIR_ANSWER_LEN);
 	LWLockRelease(leasehold_paths->lock);
 	if (begins && request.number != 0 && !start_worker(request.number))
+	{
+		/* (else others have to wait until its time is over) */
+		if (LWLockConditionalAcquire(leasehold_paths->lock, LW_EXCLUSIVE))
+		{
+			give_up(request.number);
+			LWLockRelease(leasehold_paths->lock);
+		}
 		return pstrdup(NO_WORKER);
+	}
 	return ended ? answer : NULL;
 }
 
@@ -186,4 +210,12 @@ repair_take(uint64 number, char *answer, Size size)
 	ended = take_out(number, answer, size);
 	LWLockRelease(leasehold_paths->lock);
 	return ended;
+}
+
+void
+repair_drop(uint64 number)
+{
+	LWLockAcquire(leasehold_paths->lock, LW_EXCLUSIVE);
+	give_up(number);
+	LWLockRelease(leasehold_paths->lock);
 }

@@ -20,11 +20,11 @@
 
 /*
  * repair_begin
- *		Node "from" asks for it, with "ACTION<TAB>SOURCE".  NULL if it is taken up,
- *		else why not, a piece of a sentence.  Never waits; if something else is
+ *		Node "from" asks for it, with "ACTION<TAB>SOURCE", and the store says whether
+ *		it may.  NULL if it is taken up, else why not, a piece of a sentence.  Never waits; if something else is
  *		being repaired, this begins when that has ended.
  */
-extern const char *repair_begin(const char *from, const char *arguments);
+extern const char *repair_begin(const char *from, const char *arguments, bool may);
 
 /*
  * repair_answer
@@ -36,15 +36,16 @@ extern char *repair_answer(void);
 /* ---- for sessions ---- */
 
 /*
- * repair_ask, repair_take
- *		Have it done at the wish of this session, whatever leasehold.allow_repair
- *		says: the caller sees to it that its user may.  The number 0 means that
- *		something else is being repaired just now.  False means that it has not ended
- *		yet; the session's latch is set when it has.  An answer that is not taken
- *		within REPAIR_MAX is dropped.
+ * repair_ask, repair_take, repair_drop
+ *		Have it done at the wish of this session; the caller sees to it that it may.
+ *		The number 0 means that something else is being repaired just now.  False
+ *		means that it has not ended yet; the session's latch is set when it has.  Who
+ *		waits no more drops it, so that others have their turn; what has begun goes
+ *		on.
  */
 extern uint64 repair_ask(RemedyAction action, const char *source);
 extern bool repair_take(uint64 number, char *answer, Size size);
+extern void repair_drop(uint64 number);
 
 /* The worker's main function, found by name by the server. */
 extern PGDLLEXPORT void leasehold_repairer_main(Datum arg);

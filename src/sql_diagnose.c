@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "funcapi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "inquiry.h"
@@ -155,33 +156,60 @@ leasehold_remedies(PG_FUNCTION_ARGS)
  * ------------------------------------------------------------------------
  */
 
-/* By this node itself; NULL if it does not come to an end. */
-static char *
-perform_here(RemedyAction action, const char *source)
+static bool
+wait_for_repair(uint64 number, char *answer)
 {
-	char	   *answer = palloc(REPAIR_ANSWER_LEN);
 	ClockTime	until = clock_now() + REPAIR_MAX;
-	uint64		number = repair_ask(action, source);
 
-	while (number != 0 && !repair_take(number, answer, REPAIR_ANSWER_LEN))
+	while (!repair_take(number, answer, REPAIR_ANSWER_LEN))
 	{
 		if (clock_now() >= until)
-			return NULL;
+			return false;
 		sql_sleep(50);
 	}
-	return number != 0 ? answer : NULL;
+	return true;
+}
+
+/* By this node itself; NULL, and *fault, if it does not come to an end. */
+static char *
+perform_here(RemedyAction action, const char *source, char **fault)
+{
+	char	   *answer = palloc(REPAIR_ANSWER_LEN);
+	volatile bool ended = false;
+	uint64		number;
+
+	/* what is done is done as a superuser would, and this function can be granted */
+	if (!setting_allow_repair && !superuser())
+		return "error\tleasehold.allow_repair is off here, and only superusers may do without it";
+	number = repair_ask(action, source);
+	if (number == 0)
+	{
+		*fault = "Something else is being repaired here just now.";
+		return NULL;
+	}
+	PG_TRY();
+	{
+		ended = wait_for_repair(number, answer);
+	}
+	PG_FINALLY();
+	{
+		repair_drop(number);
+	}
+	PG_END_TRY();
+	*fault = "This node does not come to it.";
+	return ended ? answer : NULL;
 }
 
 /* What came of it, for the row; *done says whether it was performed. */
 static char *
 perform(const Inquiry *inquiry, const Remedy *remedy, bool *done)
 {
-	char	   *fault = "This node does not come to it.";
+	char	   *fault = NULL;
 	char	   *answer;
 
 	*done = false;
 	if (strcmp(remedy->run_on, settings_node_name()) == 0)
-		answer = perform_here(remedy->action, inquiry->source);
+		answer = perform_here(remedy->action, inquiry->source, &fault);
 	else
 		answer = mailbox_ask(remedy->run_on, "repair",
 							 psprintf("%s\t%s", remedy_action_name(remedy->action),

@@ -162,7 +162,8 @@ const char *const store_statements[] = {
 	store_anew_sql, store_blank_sql, store_member_sql, store_exchange_sql,
 	store_mail_sql, store_mail_answer_sql, store_outage_sql,
 	store_outages_sql, store_post_sql, store_read_answer_sql,
-	store_clear_mail_sql, NULL
+	store_clear_mail_sql, store_post_repair_sql, store_clear_repair_sql,
+	store_sweep_mail_sql, NULL
 };
 
 /* ------------------------------------------------------------------------

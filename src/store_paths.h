@@ -18,15 +18,19 @@ extern const char store_outage_sql[];
 extern const char store_outages_sql[];	/* limit: the latest, the same columns */
 
 /*
- * Mail.  For a node: id, from_node, from_incarnation, operation, arguments; only what
- * the present run of a node of the group has sent.
+ * Mail.  For a node: id, from_node, from_incarnation, operation, arguments, and
+ * whether whoever wrote it may ask for repairs; only what the present run of a node
+ * of the group has sent.
  */
 extern const char store_mail_sql[]; /* node */
 extern const char store_mail_answer_sql[];	/* id, answer */
 extern const char store_post_sql[]; /* id, to, from, incarnation, operation,
 									 * arguments */
+extern const char store_post_repair_sql[];	/* the same */
 extern const char store_read_answer_sql[];	/* id */
 extern const char store_clear_mail_sql[];	/* id */
+extern const char store_clear_repair_sql[]; /* id */
+extern const char store_sweep_mail_sql[];	/* node, incarnation: of earlier runs */
 
 /* Notifications, for servers that have them: to people, and to the other probers. */
 extern const char store_event_sql[];	/* payload */

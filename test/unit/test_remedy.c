@@ -26,6 +26,13 @@
 #define PG_CTL(what)	"D=/srv/pg && \"$(dirname \"$(cut -d ' ' -f 1 " \
 	"\"$D/postmaster.opts\")\")/pg_ctl\" " what " -D \"$D\" -l \"$D/start.log\""
 #define RELOAD	"SELECT pg_reload_conf();"
+#define GRANT_TABLES \
+	"GRANT SELECT ON ALL TABLES IN SCHEMA leasehold_store TO \"leasehold\";\n" \
+	"GRANT INSERT, UPDATE ON leasehold_store.store, leasehold_store.lease TO " \
+	"\"leasehold\";\n" \
+	"GRANT INSERT, UPDATE, DELETE ON leasehold_store.node, leasehold_store.history, " \
+	"leasehold_store.report, leasehold_store.outage, leasehold_store.mail TO " \
+	"\"leasehold\";"
 #define ADVERTISE(value)	"ALTER SYSTEM SET leasehold.advertise = '" value "';\n" RELOAD
 
 static RemedyFacts facts;
@@ -824,11 +831,7 @@ test_no_role(void **state)
 	expect_sql("m:5432/leasehold_store", "CREATE ROLE \"leasehold\" LOGIN;");
 	expect_sql("m:5432/leasehold_store", "\\connect \"leasehold_store\"\n"
 			   "GRANT USAGE ON SCHEMA leasehold_store TO \"leasehold\";\n"
-			   "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store "
-			   "TO \"leasehold\";\n"
-			   "GRANT DELETE ON leasehold_store.node, leasehold_store.history, "
-			   "leasehold_store.report, leasehold_store.outage, leasehold_store.mail "
-			   "TO \"leasehold\";");
+			   GRANT_TABLES);
 }
 
 static void
@@ -1041,11 +1044,7 @@ test_no_store_privilege(void **state)
 	list(1);
 	expect_sql("m:5432/leasehold_store", "\\connect \"leasehold_store\"\n"
 			   "GRANT USAGE ON SCHEMA leasehold_store TO \"leasehold\";\n"
-			   "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA leasehold_store "
-			   "TO \"leasehold\";\n"
-			   "GRANT DELETE ON leasehold_store.node, leasehold_store.history, "
-			   "leasehold_store.report, leasehold_store.outage, leasehold_store.mail "
-			   "TO \"leasehold\";");
+			   GRANT_TABLES);
 }
 
 static void
