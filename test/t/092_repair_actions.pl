@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use LeaseholdTest;
+use LeaseholdWire;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -121,7 +122,11 @@ sub post
 	my $incarnation = $options{incarnation}
 	  // $group->store_query("SELECT incarnation FROM leasehold_store.node WHERE name = '$from'");
 	my $id = 'test' . ++$letters;
+	my $permit = $options{permit} // $arguments;
 
+	$group->store_query(
+		"INSERT INTO leasehold_store.repair VALUES ('$id', 'b', '$from', " . literal($permit) . ')')
+	  if $operation eq 'repair' && $permit ne '';
 	$group->store_query(
 		"INSERT INTO leasehold_store.mail VALUES ('$id', 'b', '$from', $incarnation, "
 		  . literal($operation) . ', ' . literal($arguments) . ", false, '');
@@ -293,6 +298,42 @@ is($group->store_query("SELECT count(*) FROM leasehold_store.mail WHERE answered
 	  . join(',', map { literal($_) } @forged) . ')'), 0,
 	'letters of another incarnation or of no node are not answered');
 
+# The right to ask is a row of its own, which says the same.
+foreach my $permit ('', "reload\tnew", "create_role\tv")
+{
+	is(answer_to(post('repair', "create_role\tnew", permit => $permit)),
+		"error\twhoever wrote the request has no right to ask for repairs", "permit: $permit");
+}
+
+# Roles with privileges, by themselves or by their groups, and databases that are not
+# for peers.
+on_b('CREATE ROLE rich CREATEROLE; CREATE ROLE heir LOGIN IN ROLE rich; CREATE ROLE writer LOGIN IN ROLE pg_write_server_files');
+on_b('CREATE ROLE locked NOLOGIN; CREATE ROLE locked_heir NOLOGIN IN ROLE locked; CREATE TABLE of_locked (); ALTER TABLE of_locked OWNER TO locked');
+on_b('CREATE ROLE streamer NOLOGIN REPLICATION');
+on_b('CREATE DATABASE crowded');
+on_b('CREATE SCHEMA leasehold', 'crowded');
+imagine($_, user => $_) foreach qw(heir writer locked locked_heir streamer);
+imagine('in_template0', user => 'team', database => 'template0');
+imagine('in_template1', user => 'team', database => 'template1');
+imagine('in_crowded', database => 'crowded');
+b_has_read();
+$before = state_of_b();
+foreach my $role (qw(boss heir writer))
+{
+	like(ask_repair($_, $role), qr/^error\trole "$role" has privileges by /, "$_: not for $role")
+	  foreach qw(hba_line allow_login grant_connect grant_monitor);
+}
+like(ask_repair('allow_login', $_), qr/^error\trole "$_" has rights or belongings by /,
+	"allow_login: not for $_") foreach qw(locked locked_heir streamer);
+foreach my $database (qw(template0 template1))
+{
+	like(ask_repair($_, "in_$database"), qr/^error\tdatabase "$database" is a template, or closed/,
+		"$_: not in $database") foreach qw(grant_connect create_extension);
+}
+like(ask_repair('create_extension', 'in_crowded'), qr/^error\tdatabase "crowded" has a schema "leasehold" of its own/,
+	'no extension among what others have made');
+is(state_of_b(), $before, 'nothing happened by all that');
+
 # Names that want to be more than names.
 my %hostile = (
 	newline   => "x\nhost all all all trust",
@@ -395,57 +436,61 @@ sub is_hba
 	return;
 }
 
-# In its place: not at the end, and not at the beginning.
-my @lines = ($local, '# who may come', 'host all boss 10.0.0.0/8 reject', "host\tall all 127.0.0.1/32 reject",
-	'host all all all reject');
+# Behind all others: no line is overruled.
+my @lines = ($local, '# who may come', 'host all boss 10.0.0.0/8 reject', "host\tall all 10.0.0.0/8 reject");
+my $last = @lines + 1;
 write_hba(@lines);
 chmod 0640, $hba;
-is(ask_repair('hba_line', 'new') =~ s/"//gr =~ s/file \S*/file/r, "ok\tline 4 of file is now: $newline",
+is(ask_repair('hba_line', 'new') =~ s/"//gr =~ s/file \S*/file/r, "ok\tline $last of file is now: $newline",
 	'a line is added');
-is_hba([ @lines[ 0 .. 2 ], $newline, map { s/\t/ /r } @lines[ 3, 4 ] ], 'before the first that rejects');
+is_hba([ (map { s/\t/ /r } @lines), $newline ], 'at the end');
 is_deeply([ split /\n/, slurp_file($backup) ], \@lines, 'the file as it was is kept');
 is(sprintf('%o', (stat $hba)[2] & 07777), '640', 'its mode is kept');
 ok(!-e "$hba.leasehold.tmp" && !-e "$backup.leasehold.tmp", 'no draft is left');
-is_met('new', '127.0.0.1 4 scram-sha-256 host peers newcomer 127.0.0.1/32 scram-sha-256',
-	'127.0.0.1 4 scram-sha-256 host peers newcomer 127.0.0.1/32 scram-sha-256', 'b tells of it');
+is_met('new', "127.0.0.1 $last scram-sha-256 host peers newcomer 127.0.0.1/32 scram-sha-256",
+	"127.0.0.1 $last scram-sha-256 host peers newcomer 127.0.0.1/32 scram-sha-256", 'b tells of it');
 my $inserted = slurp_file($hba);
 is(ask_repair('hba_line', 'new'),
-	"ok\tline 4 of pg_hba.conf lets it in already, by method scram-sha-256; the configuration is read anew",
+	"ok\tline $last of pg_hba.conf lets it in already, by method scram-sha-256; the configuration is read anew",
 	'not twice');
 is(slurp_file($hba), $inserted, 'it is not');
 
-# At the end, of files that end in unusual ways.
-write_hba(@lines[ 0 .. 2 ]);
-like(ask_repair('hba_line', 'new'), qr/^ok\tline 4 /, 'a line is added where none is about it');
-is_hba([ @lines[ 0 .. 2 ], $newline ], 'at the end');
-foreach my $end ('host all boss 10.0.0.0/8 reject', "# a comment \\\n")
+foreach my $method ('reject', 'ident')
+{
+	write_hba($local, "host all all all $method");
+	like(ask_repair('hba_line', 'new'), qr/^error\tline 2 of pg_hba\.conf decides by method $method, which is left to people/,
+		"one that says $method has the last word");
+	is_hba([ $local, "host all all all $method" ], 'nothing is added');
+}
+
+# Files that end in unusual ways.
+foreach my $end ('host all boss 10.0.0.0/8 reject', "# a comment \\\n", "# a comment \\", "# a comment \\\r\n",
+	"host all boss 10.0.0.0/8 \\\r\nreject\r\n", "host all boss \\\n10.0.0.0/8 reject\n\n\n")
 {
 	open my $fh, '>', $hba or die $!;
+	binmode $fh;
 	print $fh "$local\n$end";
 	close $fh;
 	like(ask_repair('hba_line', 'new'), qr/^ok/, 'a file with an odd end');
 	is(hba_lines()->[-1], $newline, 'the new line is one of its own');
+	like(slurp_file($hba), qr/^\Q$local\E\n\Q$end\E/, 'the others stay as they are');
 	is($b->ask('SELECT count(*) FROM pg_hba_file_rules WHERE type IS NULL'), 0, 'without an error');
 }
 
-# A line that is continued counts by its beginning; one with a host name might be met.
-write_hba($local, 'host all boss \\', '10.0.0.0/8 reject', 'host all \\', 'all all reject');
-like(ask_repair('hba_line', 'new'), qr/^ok\tline 4 /, 'a file with continued lines');
-is_hba([ $local, 'host all boss \\', '10.0.0.0/8 reject', $newline, 'host all \\', 'all all reject' ],
-	'before the beginning of the line');
-write_hba($local, 'host all all .example.com reject', 'host all all all trust');
-like(ask_repair('hba_line', 'new'), qr/^ok\tline 2 /, 'before a line with a host name');
-is_hba([ $local, $newline, 'host all all .example.com reject', 'host all all all trust' ], 'it stands there');
+# A line with a host name might be met; then it decides.
+write_hba($local, 'host all all .example.com reject');
+like(ask_repair('hba_line', 'new'), qr/^ok\tline 3 /, 'a line with a host name');
+is_hba([ $local, 'host all all .example.com reject', $newline ], 'the new one stands behind it');
 
-write_hba($local, 'hostssl all all all reject', 'host all all all reject');
+write_hba($local, 'hostssl all all all reject');
 like(ask_repair('hba_line', 'new'), qr/^ok\tline 3 /, 'a line for TLS without TLS is no error');
 
 # Quotes: the rules of the file are not those of SQL.
-write_hba($local, 'host all all all reject');
+write_hba($local);
 like(ask_repair('hba_line', 'nasty'), qr/^ok/, 'a name with quotes and blanks');
 is($b->ask('SELECT user_name = ARRAY[' . literal($nasty) . "] AND database = ARRAY['peers'] AND auth_method = 'scram-sha-256' FROM pg_hba_file_rules WHERE line_number = 2"),
 	't', 'is one name');
-write_hba($local, 'host all all all reject');
+write_hba($local);
 like(ask_repair('hba_line', 'all'), qr/^ok/, 'a role that is called like a word of the file');
 like(slurp_file($hba), qr/^host\s+"?peers"?\s+"all"\s/m, 'its name is quoted');
 
@@ -456,16 +501,16 @@ write_hba(@lines);
 link $hba, $elsewhere or die $!;
 symlink $elsewhere, "$hba.link" or die $!;
 rename "$hba.link", $hba or die $!;
-like(ask_repair('hba_line', 'new'), qr/^ok\tline 4 of file "\Q$elsewhere\E"/, 'a link is followed');
+like(ask_repair('hba_line', 'new'), qr/^ok\tline $last of file "\Q$elsewhere\E"/, 'a link is followed');
 ok(-l $hba, 'it is still one');
-is(hba_lines($elsewhere)->[3], $newline, 'the file behind it has the line');
+is(hba_lines($elsewhere)->[-1], $newline, 'the file behind it has the line');
 ok(-e "$elsewhere.leasehold", 'the backup stands beside that');
 rename $elsewhere, $hba or die $!;
 
 # A file that has an error is people's business.
 write_hba(@lines, 'host all all all nonsense');
 $before = slurp_file($hba);
-like(ask_repair('hba_line', 'new'), qr/^error\tline 6 of file .* has an error/, 'a file with an error');
+like(ask_repair('hba_line', 'new'), qr/^error\tline $last of file .* has an error/, 'a file with an error');
 is(slurp_file($hba), $before, 'it is left as it is');
 write_hba(@lines);
 
@@ -481,17 +526,20 @@ SKIP:
 {
 	my $dir = $b->data_dir;
 
-	skip 'no openssl', 3
+	skip 'no openssl', 5
 	  if system("openssl req -new -x509 -days 2 -nodes -subj /CN=localhost -out '$dir/server.crt' -keyout '$dir/server.key' 2>/dev/null") != 0;
 	chmod 0600, "$dir/server.key";
 	$b->set_conf('ssl' => 'on');
-	write_hba($local, 'hostnossl all all all trust', 'hostssl all all all reject');
+	write_hba($local, 'hostssl all all all cert');
+	like(ask_repair('hba_line', 'v'), qr/^error\tline 2 of pg_hba\.conf decides by method cert/,
+		'a password does not take the place of a certificate');
+	write_hba($local, 'hostnossl all all all trust');
 	like(ask_repair('hba_line', 'v'), qr/^ok\tline 3 /, 'for one that uses TLS');
-	is_hba([ $local, 'hostnossl all all all trust', 'hostssl peers visitor 127.0.0.1/32 scram-sha-256',
-		'hostssl all all all reject' ], 'a line for TLS');
+	is_hba([ $local, 'hostnossl all all all trust', 'hostssl peers visitor 127.0.0.1/32 scram-sha-256' ],
+		'a line for TLS');
 	imagine('v', database => 'peers', sslmode => 'disable');
 	b_has_read();
-	write_hba($local, 'host all all all reject');
+	write_hba($local);
 	is((like(ask_repair('hba_line', 'v'), qr/^ok/, 'for one that does not'), hba_lines()->[1])[-1],
 		'host peers visitor 127.0.0.1/32 scram-sha-256', 'a line for both');
 	$b->set_conf('ssl' => 'off');
@@ -501,7 +549,7 @@ SKIP:
 
 my $passfile = $a->basedir . '/passfile';
 
-write_hba($local, 'host all all all reject');
+write_hba($local);
 open my $fh, '>', $passfile or die $!;
 print $fh "127.0.0.1:*:*:joiner:secret of joiner\n";
 close $fh;
@@ -521,6 +569,61 @@ wait_until('a reaches b by what was repaired',
 		  && $a->ask("SELECT status FROM leasehold.peers WHERE peer = 'b'") eq 'ok' });
 is(hba_lines()->[1], 'host peers joiner 127.0.0.1/32 scram-sha-256', 'a reaches b');
 
+# --- at the wish of a session ---------------------------------------------------
+
+my $call = "SELECT done FROM leasehold.repair('b', 'a', true) WHERE operation LIKE '%CREATE ROLE%'";
+my $refused = 'not performed: leasehold.allow_repair is off here, and only superusers may do without it';
+
+write_hba($local, 'host all all all trust');
+$a->set_conf('leasehold.peer_options' => 'user=absentee dbname=peers');
+$b->set_conf('leasehold.allow_repair' => 'off');
+wait_until('b knows that a comes as somebody else', sub {
+	b_has_read();
+	$group->store_query("SELECT body FROM leasehold_store.report WHERE node = 'a'") =~ /peer_user=absentee/;
+});
+on_b('CREATE ROLE helper; GRANT EXECUTE ON FUNCTION leasehold.repair(text, text, boolean) TO helper');
+wait_until('a session of no superuser does nothing where it is off',
+	sub { ($b->ask("SET ROLE helper; $call") // '') eq $refused });
+is($b->ask("SELECT count(*) FROM pg_roles WHERE rolname = 'absentee'"), 0, 'nothing is done');
+$b->set_conf('leasehold.allow_repair' => 'on');
+
+# A session that gives up leaves nothing behind that others would have to wait for.
+{
+	my $holds_up = LeaseholdWire->connect($b);
+	my ($state, $began);
+
+	$holds_up->query($_) foreach 'SET leasehold.local_ddl = on', 'BEGIN', 'CREATE ROLE absentee';
+	($state) = $b->try("SET statement_timeout = '5s'; $call");
+	is($state, '57014', 'a session is cancelled while the repair is held up');
+	is($group->store_query("SELECT count(*) FROM leasehold_store.mail WHERE id NOT LIKE 'test%'"), 0,
+		'it leaves no letter');
+	$holds_up->query('ROLLBACK');
+	$began = LeaseholdTest::clock_now();
+	is(ask_repair('reload', 'new'), "ok\tthe configuration is read anew", 'the next one has its turn');
+	cmp_ok((LeaseholdTest::clock_now() - $began) / 1e9, '<', 15, '... before anything has run out');
+	is($b->ask("SELECT count(*) FROM pg_roles WHERE rolname = 'absentee'"), 1, 'what had begun went on');
+}
+
+# The right to ask is not one that every node has.
+{
+	my ($member) = $group->members;
+	my $script = $member->config_data('--sharedir') . '/extension/leasehold-store.sql';
+
+	foreach my $role ([ 'asks_not' ], [ 'asks', '-v', 'leasehold_repair=on' ])
+	{
+		my ($name, @options) = @$role;
+
+		$member->safe_psql('postgres', "CREATE DATABASE $name");
+		run_log([ 'psql', '-X', '-v', 'ON_ERROR_STOP=1', '-d', $member->connstr($name), '-v',
+			"leasehold_role=$name", @options, '-f', $script ]);
+		is($member->safe_psql($name, "SELECT has_table_privilege('$name', 'leasehold_store.repair', 'INSERT'), has_table_privilege('$name', 'leasehold_store.repair', 'SELECT'), has_table_privilege('$name', 'leasehold_store.mail', 'INSERT')"),
+			@options ? 't|t|t' : 'f|t|t', "$name: the right to ask");
+	}
+}
+
+# What an earlier run has left behind is taken away.
+$group->store_query("INSERT INTO leasehold_store.mail VALUES ('left', 'v', 'b', 1, 'walk', 'a', false, '')");
+
 wait_until('no worker stays',
 	sub { $b->ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type IN ('leasehold repairer', 'leasehold reporter')") eq '0' });
 unlike($b->log_since(0), qr/WARNING|PANIC|leasehold.*could not be read for the other nodes/,
@@ -538,6 +641,8 @@ is(ask_repair('reload', 'new'),
 	'no repair without a worker process');
 $b->reload;
 b_has_read();
+wait_until('a letter of an earlier run is gone',
+	sub { $group->store_query("SELECT count(*) FROM leasehold_store.mail WHERE id = 'left'") eq '0' });
 is(scalar(my @complaints = $b->log_since($offset) =~ /$complaint/g), 1, 'it is said once');
 $_->stop foreach $a, $b;
 
