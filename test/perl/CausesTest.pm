@@ -33,6 +33,10 @@ data directory root.crt and root.key of an authority for clients), group (a Leas
 nodes that is used in place of one of its own; then nothing is set up but what a
 needs to connect).
 
+=item CausesTest->member($group, $node, $member, user => 'storer', database => 'its')
+
+The path from a node to its member, in place of a and b.
+
 =item $pair->case(%case)
 
 Makes the cause, waits until leasehold.peers of a shows it, asks
@@ -133,6 +137,7 @@ sub new
 	my $self = bless {
 		user => $options{user} // 'probe',
 		database => $options{database} // 'app',
+		target => 'b',
 		said => '' }, $class;
 
 	$self->{group} = $options{group} // LeaseholdTest->new(
@@ -144,12 +149,31 @@ sub new
 	$self->{passfile} = $self->a->basedir . '/pass file';
 	$self->set_up(%options) unless $options{group};
 	$self->write_passfile($secret);
-	my %a = ('leasehold.peer_options' => $self->peer_options);
+	# a backslash means something in postgresql.conf, too
+	my %a = ('leasehold.peer_options' => $self->peer_options =~ s/\\/\\\\/gr);
 	my %b = ('leasehold.advertise' => 'host=127.0.0.1 port=' . $self->b->port);
 	$self->a->set_conf(%a);
 	$self->b->set_conf(%b);
 	$self->keep_files;
 	$self->stands_as_before('at first');
+	return $self;
+}
+
+# A node's path to its member, in the same way; it need not stand yet.
+sub member
+{
+	my ($class, $group, $node, $member, %options) = @_;
+	my $self = bless {
+		user => $options{user},
+		database => $options{database},
+		target => '127.0.0.1:' . $member->port . "/$options{database}",
+		group => $group,
+		a => $node,
+		b => $member,
+		passfile => $node->basedir . '/pass file',
+		said => '' }, $class;
+
+	$self->keep_files;
 	return $self;
 }
 
@@ -358,10 +382,9 @@ sub end_sessions
 sub node_called
 {
 	my ($self, $name) = @_;
-	my ($node) = grep { $_->{leasehold_name} eq $name } $self->{group}->nodes;
 
-	# a member, by its label
-	($node) = grep { index($name, $_->port . '/') >= 0 } $self->{group}->members unless $node;
+	return $self->b if $name eq $self->{target};
+	my ($node) = grep { $_->{leasehold_name} eq $name } $self->{group}->nodes;
 	return $node // croak "no node \"$name\"";
 }
 
@@ -415,9 +438,8 @@ sub rows
 
 sub state_of
 {
-	my ($self, $target) = @_;
-	$target //= $self->{target} // 'b';
-	my ($row) = $self->rows("SELECT * FROM leasehold.peers WHERE peer = '$target'");
+	my ($self) = @_;
+	my ($row) = $self->rows("SELECT * FROM leasehold.peers WHERE peer = '$self->{target}'");
 
 	return '' unless $row;
 	return join ' ', grep { ($_ // '') ne '' } @$row{ 'status', 'phase', 'cause' };
@@ -425,7 +447,7 @@ sub state_of
 
 sub wait_state_of
 {
-	my ($self, $what, $wanted, $target) = @_;
+	my ($self, $what, $wanted) = @_;
 	my $state = '';
 	my $ended = clock_now();
 	my $seen  = eval {
@@ -438,7 +460,7 @@ sub wait_state_of
 					$self->end_sessions;
 					$ended = clock_now();
 				}
-				return ($state = $self->state_of($target)) =~ $wanted;
+				return ($state = $self->state_of) =~ $wanted;
 			},
 			30);
 	};
@@ -459,8 +481,8 @@ sub stands_as_before
 {
 	my ($self, $when) = @_;
 
-	wait_until("$when: b is tried at its address",
-		sub { $self->a->ask("SELECT address FROM leasehold.peers WHERE peer = 'b'") eq '127.0.0.1' });
+	wait_until("$when: it is tried at its address",
+		sub { $self->a->ask("SELECT address FROM leasehold.peers WHERE peer = '$self->{target}'") eq '127.0.0.1' });
 	$self->stands($when);
 	# tried anew: a session that is held says little of the way
 	ok($self->stands_by_now, '... tried once more');
@@ -479,9 +501,8 @@ sub stands_by_now
 sub diagnosis
 {
 	my ($self) = @_;
-	my $target = $self->{target} // 'b';
 
-	return $self->rows("SELECT * FROM leasehold.diagnose('$target') ORDER BY step");
+	return $self->rows("SELECT * FROM leasehold.diagnose('$self->{target}') ORDER BY step");
 }
 
 my @phases = qw(resolve connect tls authenticate session ready);
@@ -511,9 +532,8 @@ sub check_diagnosis
 sub remedies
 {
 	my ($self) = @_;
-	my $target = $self->{target} // 'b';
 
-	return $self->rows("SELECT * FROM leasehold.remedies('$target') ORDER BY seq");
+	return $self->rows("SELECT * FROM leasehold.remedies('$self->{target}') ORDER BY seq");
 }
 
 sub mend
