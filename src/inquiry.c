@@ -257,6 +257,24 @@ known_names(const Paths *paths, bool members)
 }
 
 static void
+no_such_source(const char *name, const Paths *paths)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("node \"%s\" does not exist", name),
+			 errhint("%s", known_names(paths, false))));
+}
+
+static void
+no_such_target(const char *name, const Paths *paths)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("node or member \"%s\" does not exist", name),
+			 errhint("%s", known_names(paths, true))));
+}
+
+static void
 check_names(Inquiry *inquiry, const Paths *paths)
 {
 	const PathEntry *target = paths_find_entry(paths, inquiry->target);
@@ -264,21 +282,32 @@ check_names(Inquiry *inquiry, const Paths *paths)
 
 	inquiry->local = strcmp(inquiry->source, settings_node_name()) == 0;
 	if (!inquiry->local && (source == NULL || source->member))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("node \"%s\" does not exist", inquiry->source),
-				 errhint("%s", known_names(paths, false))));
+		no_such_source(inquiry->source, paths);
 	if (strcmp(inquiry->target, inquiry->source) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a path leads from one node to another one"),
 				 errdetail("Source and target are both \"%s\".", inquiry->target)));
 	if (target == NULL && strcmp(inquiry->target, settings_node_name()) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("node or member \"%s\" does not exist", inquiry->target),
-				 errhint("%s", known_names(paths, true))));
+		no_such_target(inquiry->target, paths);
 	inquiry->member = target != NULL && target->member;
+}
+
+/* What is too long for a name is none: cut off, it might be another one. */
+static void
+take_names(Inquiry *inquiry, const char *source, const char *target)
+{
+	const Paths *paths = paths_copy();
+
+	if (source == NULL)
+		source = settings_node_name();
+	if (strlcpy(inquiry->source, source, sizeof(inquiry->source)) >=
+		sizeof(inquiry->source))
+		no_such_source(source, paths);
+	if (strlcpy(inquiry->target, target, sizeof(inquiry->target)) >=
+		sizeof(inquiry->target))
+		no_such_target(target, paths);
+	check_names(inquiry, paths);
 }
 
 Inquiry *
@@ -288,10 +317,7 @@ inquiry_make(const char *source, const char *target)
 	ClockTime	asked = clock_now();
 
 	sql_require_preloaded();
-	strlcpy(inquiry->source, source ? source : settings_node_name(),
-			sizeof(inquiry->source));
-	strlcpy(inquiry->target, target, sizeof(inquiry->target));
-	check_names(inquiry, paths_copy());
+	take_names(inquiry, source, target);
 	inquiry->walked = inquiry->local ? walk_here(inquiry) : walk_there(inquiry);
 	inquiry->paths = paths_copy();
 	if (!inquiry->walked)
