@@ -359,7 +359,9 @@ plan_password_line(Plan *plan, const char *why)
 	char		file[512];
 	char		line[1024];
 
-	if (facts->source_known && facts->of_source.passfile[0] != '\0')
+	/* the one that is known is for peers, not for members */
+	if (facts->source_known && !facts->member &&
+		facts->of_source.passfile[0] != '\0')
 		plan_text(plan, file, sizeof(file), "F=%S", facts->of_source.passfile);
 	else
 		plan_text(plan, file, sizeof(file), "F=~/.pgpass");

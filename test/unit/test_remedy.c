@@ -795,6 +795,10 @@ test_no_password(void **state)
 	SET(facts.user, "u");
 	list(2);
 	expect_shell("a", PASSWORD("~/.pgpass", "'*:5432:app:u:<password>'"));
+	/* that of the options is for peers */
+	start_member(CAUSE_NO_PASSWORD);
+	list_with_source(2, 5432, "/var/lib/my pass");
+	assert_non_null(strstr(remedy[0].operation, "F=~/.pgpass;"));
 }
 
 static void
