@@ -61,7 +61,7 @@ as it stands, waits until the path stands, restores, and waits again.
 HOME is a directory of the test's own, for the servers too.
 
 Files (postgresql.conf, postgresql.auto.conf, pg_hba.conf, the password file,
-~/.postgresql) are restored in any case.
+~/.postgresql, ~/.pgpass) are restored in any case.
 
 How an operation is performed, from its kind:
 
@@ -287,6 +287,7 @@ sub restore
 	write_file($_, $self->{files}{$_}) foreach keys %{ $self->{files} };
 	$self->write_passfile($secret);
 	rmtree("$home/.postgresql");
+	unlink "$home/.pgpass";
 	$_->set_conf foreach grep { $_->alive } $self->a, $b;
 	$b->restart if $case->{restart};
 	return;
