@@ -55,22 +55,6 @@ instance_init(InstanceWork *work)
  * ------------------------------------------------------------------------
  */
 
-/* The timeline that the WAL here ends on; 0 if that is not known yet. */
-static TimeLineID
-present_timeline(bool in_recovery)
-{
-	TimeLineID	received_on = 0;
-	TimeLineID	replayed_on = 0;
-	XLogRecPtr	received;
-	XLogRecPtr	replayed;
-
-	if (!in_recovery)
-		return GetWALInsertionTimeLine();
-	received = GetWalRcvFlushRecPtr(NULL, &received_on);
-	replayed = GetXLogReplayRecPtr(&replayed_on);
-	return received > replayed ? received_on : replayed_on;
-}
-
 /* False if the history file is not here yet. */
 static bool
 read_history(TimeLineID timeline, TimelineHistory *to)
@@ -93,6 +77,42 @@ read_history(TimeLineID timeline, TimelineHistory *to)
 	return true;
 }
 
+/*
+ * Has this standby replayed more of a timeline than the one had that it streams now?
+ * The server sees that when it changes over, but not when it starts with such WAL in
+ * the segment in which the new timeline branched off: it replays that, and goes on
+ * with the other timeline's.
+ */
+static bool
+has_overrun(TimeLineID received_on)
+{
+	TimelineHistory history;
+	TimeLineID	replayed_on = 0;
+	XLogRecPtr	replayed = GetXLogReplayRecPtr(&replayed_on);
+
+	return received_on != 0 && replayed_on != 0 && received_on != replayed_on &&
+		read_history(received_on, &history) &&
+		timeline_has_left_behind(&history, replayed_on, replayed);
+}
+
+/* The timeline that the WAL here ends on; 0 if that is not known yet. */
+static TimeLineID
+present_timeline(InstanceWork *work, bool in_recovery)
+{
+	TimeLineID	received_on = 0;
+	TimeLineID	replayed_on = 0;
+	XLogRecPtr	received;
+	XLogRecPtr	replayed;
+
+	work->overran = false;
+	if (!in_recovery)
+		return GetWALInsertionTimeLine();
+	received = GetWalRcvFlushRecPtr(NULL, &received_on);
+	replayed = GetXLogReplayRecPtr(&replayed_on);
+	work->overran = has_overrun(received_on);
+	return received > replayed && !work->overran ? received_on : replayed_on;
+}
+
 static bool
 is_told_to_follow(void)
 {
@@ -106,7 +126,7 @@ look(InstanceWork *work)
 {
 	Instance	fresh = {0};
 	bool		in_recovery = RecoveryInProgress();
-	TimeLineID	timeline = present_timeline(in_recovery);
+	TimeLineID	timeline = present_timeline(work, in_recovery);
 
 	if (timeline == 0 ||
 		(work->instance.known && work->instance.in_recovery == in_recovery &&
@@ -313,6 +333,24 @@ follow_superseded(InstanceWork *work, ClockTime now)
 }
 
 /*
+ * What it would replay from now on belongs to data that it does not have.  A restart
+ * would begin at the last restartpoint, and come here again.
+ */
+static void
+stop_replay(InstanceWork *work)
+{
+	if (GetRecoveryPauseState() != RECOVERY_NOT_PAUSED)
+		return;
+	SetRecoveryPause(true);
+	WakeupRecovery();
+	ereport(LOG,
+			(errmsg("leasehold: this standby has replayed WAL that node \"%s\" never had",
+					work->orders.leader),
+			 errdetail("It is beyond the point where the timeline that it streams branched off. Replay is paused."),
+			 errhint("leasehold-rejoin tells what it is, and brings it back.")));
+}
+
+/*
  * A standby that received more from the last primary than the new one had can
  * not follow it: it does not stream, and does not come by the new timeline.
  */
@@ -323,13 +361,15 @@ follow_astray(InstanceWork *work, ClockTime now)
 	const Instance *instance = &work->instance;
 
 	if (!instance->known || !instance->standby || orders->leader[0] == '\0' ||
-		orders->leader_timeline == 0 || WalRcvStreaming() ||
+		orders->leader_timeline == 0 || (WalRcvStreaming() && !work->overran) ||
 		timeline_contains(&instance->history, (uint32) orders->leader_timeline,
 						  orders->leader_begin))
 	{
 		work->astray_since = 0;
 		return;
 	}
+	if (work->overran)
+		stop_replay(work);
 	if (work->astray_since == 0)
 		work->astray_since = now;
 	if (now - work->astray_since < ASTRAY_PATIENCE ||

@@ -22,6 +22,7 @@ typedef struct InstanceWork
 	ClockTime	turn_away_at;	/* when to look for walsenders again */
 	int64		acted_on;		/* the epoch for which on_superseded was done */
 	ClockTime	astray_since;	/* a standby that cannot follow; or 0 */
+	bool		overran;		/* ... that has replayed what its primary never had */
 	pid_t		rejoin_pid;
 	BackgroundWorkerHandle *errand; /* a worker is under way; or NULL */
 	ClockTime	errand_at;		/* not before */

@@ -53,6 +53,16 @@ timeline_position_on(const TimelineHistory *history, uint32_t id,
 }
 
 bool
+timeline_has_left_behind(const TimelineHistory *history, uint32_t id,
+						 uint64_t position)
+{
+	for (int i = 0; i < history->n; i++)
+		if (history->at[i].id == id)
+			return history->at[i].end != 0 && history->at[i].end < position;
+	return false;
+}
+
+bool
 lsn_parse(const char *text, uint64_t *lsn)
 {
 	uint32_t	high;

@@ -51,6 +51,15 @@ extern bool timeline_contains(const TimelineHistory *history, uint32_t id,
 extern uint64_t timeline_position_on(const TimelineHistory *history,
 									 uint32_t id, uint64_t position);
 
+/*
+ * timeline_has_left_behind
+ *		Does a server that has replayed up to "position" on timeline "id" lie beyond
+ *		the point where this history left that timeline?  Then it has WAL that nobody
+ *		on the later timeline ever had.
+ */
+extern bool timeline_has_left_behind(const TimelineHistory *history, uint32_t id,
+									 uint64_t position);
+
 /* "X/Y" as the server writes it.  Returns false, and 0, for anything else. */
 extern bool lsn_parse(const char *text, uint64_t *lsn);
 

@@ -469,6 +469,18 @@ test_position_on(void **state)
 	assert_int_equal(timeline_position_on(&instance.history, 4, 0x5000), 0);
 }
 
+/* What it has of timeline 2 beyond 0x3000, nobody on timeline 3 ever had. */
+static void
+test_left_behind(void **state)
+{
+	start_standby();
+	assert_false(timeline_has_left_behind(&instance.history, 2, 0x3000));
+	assert_true(timeline_has_left_behind(&instance.history, 2, 0x3001));
+	assert_true(timeline_has_left_behind(&instance.history, 1, 0x2000));
+	assert_false(timeline_has_left_behind(&instance.history, 3, 0x9000));
+	assert_false(timeline_has_left_behind(&instance.history, 7, 0x9000));
+}
+
 static void
 parses(const char *text, uint64_t expected)
 {
@@ -563,6 +575,7 @@ main(void)
 		cmocka_unit_test(test_history),
 		cmocka_unit_test(test_history_with_gaps),
 		cmocka_unit_test(test_position_on),
+		cmocka_unit_test(test_left_behind),
 		cmocka_unit_test(test_lsn_text),
 	};
 
