@@ -398,8 +398,10 @@ member_poll(Keeper *keeper, int i)
 		keeper->lease.member[i].retry_at = 0;
 	}
 	keeper->lease.member[i].occupied = member->link.state == LINK_BUSY;
-	if (socket != member->link.socket || wants != member->link.wants)
+	if (socket != member->link.socket || wants != member->link.wants ||
+		member->link.moved)
 		keeper->sockets_changed = true;
+	member->link.moved = false;
 }
 
 /* ------------------------------------------------------------------------

@@ -54,6 +54,15 @@ link_close(Link *link)
 	link->notified = false;
 }
 
+/*
+ * libpq would print it to the server's log, bare: warnings at every connect, and
+ * the last words to a session that is idle.  That it is lost is seen without them.
+ */
+static void
+ignore_notice(void *arg, const PGresult *result)
+{
+}
+
 static void
 lose(Link *link, const char *message, const char *sqlstate)
 {
@@ -78,6 +87,7 @@ link_start(Link *link, const char *const *keywords, const char *const *values,
 		lose(link, PQerrorMessage(link->conn), "08001");
 		return false;
 	}
+	PQsetNoticeReceiver(link->conn, ignore_notice, NULL);
 	link->state = LINK_CONNECTING;
 	link->deadline = deadline;
 	link->wants = WL_SOCKET_WRITEABLE;
@@ -113,6 +123,7 @@ poll_connect(Link *link)
 	link->stage = PQstatus(link->conn);
 	if (!is_ready(link))
 		return LINK_NOTHING;
+	link->moved = true;
 	switch (PQconnectPoll(link->conn))
 	{
 		case PGRES_POLLING_OK:
@@ -174,6 +185,16 @@ take_notifications(Link *link)
 	}
 }
 
+/* Nothing that we ask is answered with a COPY; libpq gives that again for ever. */
+static bool
+begins_copy(const PGresult *result)
+{
+	ExecStatusType status = PQresultStatus(result);
+
+	return status == PGRES_COPY_OUT || status == PGRES_COPY_IN ||
+		status == PGRES_COPY_BOTH;
+}
+
 /*
  * Collect the request's results as they come in.  The last one is the answer;
  * an error among several statements ends them and so is the last.
@@ -185,6 +206,12 @@ poll_result(Link *link, PGresult **result)
 	{
 		PGresult   *next = PQgetResult(link->conn);
 
+		if (next != NULL && begins_copy(next))
+		{
+			PQclear(next);
+			lose(link, "an answer that no PostgreSQL gives", "08P01");
+			return LINK_LOST;
+		}
 		if (next == NULL)
 		{
 			link->state = LINK_IDLE;
@@ -222,6 +249,8 @@ link_poll(Link *link, ClockTime now, PGresult **result)
 		take_notifications(link);
 		if (link->state == LINK_BUSY)
 			event = poll_result(link, result);
+		if (event == LINK_LOST)
+			return event;
 		if (PQstatus(link->conn) == CONNECTION_BAD)
 		{
 			/* a FATAL error comes as a result first, and says why */
@@ -313,6 +342,7 @@ link_connect(Link *link, const char *conninfo, ClockTime deadline)
 			 "08001");
 		return false;
 	}
+	PQsetNoticeReceiver(link->conn, ignore_notice, NULL);
 	link->state = LINK_CONNECTING;
 	link->deadline = deadline;
 	link->wants = WL_SOCKET_WRITEABLE;

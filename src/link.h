@@ -35,6 +35,9 @@ typedef struct Link
 	ClockTime	deadline;		/* of the connect or request under way */
 	uint32		wants;			/* WL_SOCKET_* to wait for */
 	pgsocket	socket;			/* as last seen; PGINVALID_SOCKET if none */
+	bool		moved;			/* the socket may be another one of the same number:
+								 * whoever waits for it has to forget the old one,
+								 * and clears this */
 	bool		notified;		/* a notification has arrived */
 	bool		timed_out;		/* lost because of its deadline */
 	ConnStatusType stage;		/* how far the connect had come, at the last look */

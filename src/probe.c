@@ -444,16 +444,7 @@ probe_ping(Probe *probe, ClockTime now, ClockTime timeout)
 	(void) link_send(&probe->link, identity_sql, 0, NULL, probe->deadline);
 }
 
-bool
-probe_was_ended(const Probe *probe)
-{
-	return strncmp(probe->walk.fault.sqlstate, "57P", 3) == 0;
-}
-
-/*
- * What the other side says as it ends a session comes as the answer to whatever
- * is asked next, or as a notice before the socket closes.
- */
+/* What the other side says as it ends a session is known if something was asked. */
 static ProbeEvent
 lose(Probe *probe)
 {

@@ -85,7 +85,4 @@ extern ProbeEvent probe_poll(Probe *probe, ClockTime now, PGresult **result);
 /* Say goodbye. */
 extern void probe_close(Probe *probe);
 
-/* Did the other side end the session in an orderly way, as any session may be? */
-extern bool probe_was_ended(const Probe *probe);
-
 #endif							/* LEASEHOLD_PROBE_H */

@@ -351,8 +351,9 @@ step_peer(Prober *prober, Peer *peer, ClockTime now)
 	}
 	if (peer->member && peer->probe.stage == PROBE_STANDS)
 		traffic_advance(prober, peer, now);
-	if (link->socket != socket || link->wants != wants)
+	if (link->socket != socket || link->wants != wants || link->moved)
 		prober->sockets_changed = true;
+	link->moved = false;
 }
 
 /* ------------------------------------------------------------------------
