@@ -59,7 +59,10 @@ void
 resolver_collect(Resolver *resolver)
 {
 	for (int i = 0; i < resolver->n; i++)
+	{
+		resolver->name[i].was_published = resolver->name[i].published;
 		resolver->name[i].wanted = resolver->name[i].published = false;
+	}
 }
 
 void
@@ -113,6 +116,9 @@ resolver_collected(Resolver *resolver)
 			continue;
 		/* (one that is slow to resolve is not asked for from the start again) */
 		fresh |= !resolver->name[i].asked && !resolver->name[i].asking;
+		/* the keeper needs now what was known for a peer's sake */
+		resolver->unpublished |= resolver->name[i].published &&
+			!resolver->name[i].was_published && resolver->name[i].n > 0;
 		resolver->name[kept++] = resolver->name[i];
 	}
 	/* the child knows the names by their places */
@@ -486,16 +492,16 @@ listen_to_child(Resolver *resolver, ClockTime now)
 bool
 resolver_step(Resolver *resolver, ClockTime now)
 {
-	bool		changed;
+	bool		changed = false;
 
 	if (resolver->child == 0 && now >= resolver->next &&
 		!start_child(resolver, now))
 		resolver->next = now + RETRY_MAX;
-	if (resolver->child == 0)
-		return false;
-	changed = listen_to_child(resolver, now);
-	if (changed)
+	if (resolver->child != 0)
+		changed = listen_to_child(resolver, now);
+	if (changed || resolver->unpublished)
 		publish(resolver, now);
+	resolver->unpublished = false;
 	return changed;
 }
 
@@ -565,7 +571,10 @@ search_fault(const char *host, void *arg)
 	Search	   *search = (Search *) arg;
 	const ResolverName *name = find(search->resolver, host);
 
-	if (name != NULL && name->asked && !name->answered)
+	if (name == NULL && (strlen(host) >= sizeof(name->host) ||
+						 search->resolver->n == search->resolver->max))
+		search->fault = "The name is too long, or one of too many";
+	else if (name != NULL && name->asked && !name->answered)
 		search->fault = name->fault;
 }
 

@@ -23,6 +23,7 @@ typedef struct ResolverName
 	char		host[128];
 	bool		wanted;			/* somebody still connects to it */
 	bool		published;		/* keeper and steward need it, too */
+	bool		was_published;	/* ... before the names were collected anew */
 	int			n;
 	char		address[RESOLVER_ADDRESSES][64];
 	bool		asking;			/* the child asks for it just now */
@@ -42,6 +43,7 @@ typedef struct Resolver
 	pid_t		child;			/* that asks; or 0 */
 	int			pipe;			/* what it says */
 	StringInfoData said;
+	bool		unpublished;	/* an address is known that has to be published */
 	ClockTime	began;
 } Resolver;
 
