@@ -339,9 +339,12 @@ prober_take_walks(Prober *prober, ClockTime now)
 	Paths	   *paths = leasehold_paths;
 	Peer	   *peer;
 
-	/* (a look without the lock may see a request too late by one turn) */
+	/*
+	 * (A look without the lock may see a request too late by one turn.)  One that
+	 * nobody waits for any more stays where it is until its place is needed.
+	 */
 	for (int i = 0; i < WALKS_MAX; i++)
-		if (paths->walk[i].ask == WALK_ASKED)
+		if (paths->walk[i].ask == WALK_ASKED && now < paths->walk[i].until)
 			prober->walks_asked = true;
 	if (!prober->walks_asked || !LWLockConditionalAcquire(paths->lock, LW_EXCLUSIVE))
 		return;
