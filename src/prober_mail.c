@@ -33,8 +33,16 @@ answer(Prober *prober, const char *text, ClockTime now)
 	mail->answered = true;
 	mail->until = now + TELL_MAX;
 	for (int i = 0; i < prober->npeers; i++)
-		if (prober->peer[i]->traffic != NULL)
-			prober->peer[i]->traffic->answer_told = false;
+	{
+		Traffic    *traffic = prober->peer[i]->traffic;
+
+		if (traffic == NULL)
+			continue;
+		traffic->answer_told = false;
+		/* what is still on its way is the answer to an earlier request */
+		if (traffic->task == TRAFFIC_ANSWER)
+			traffic->task = TRAFFIC_NONE;
+	}
 	prober->again = true;
 }
 

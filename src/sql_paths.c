@@ -119,7 +119,7 @@ put_path(FunctionCallInfo fcinfo, const PathReport *report, const ReportPath *pa
 	row_text(&row, path_status_name(path->status));
 	add_phase(&row, path->status, path->phase);
 	row_duration(&row, path->latency_us * CLOCK_US);
-	row_add(&row, sql_interval(clock_ms(path->since_ms) + age), false);
+	row_add(&row, sql_interval(clock_add(clock_ms(path->since_ms), age)), false);
 	row_add(&row, sql_interval(age), false);
 	row_text(&row, path->error);
 	row_text(&row, path->member ? "member" : "node");
