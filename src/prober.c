@@ -45,6 +45,17 @@ prober_find(const Prober *prober, const char *name)
 	return NULL;
 }
 
+/* (a node might call itself what a member is called) */
+static Peer *
+find_of_kind(const Prober *prober, const char *name, bool member)
+{
+	for (int i = 0; i < prober->npeers; i++)
+		if (strcmp(prober->peer[i]->name, name) == 0 &&
+			prober->peer[i]->member == member)
+			return prober->peer[i];
+	return NULL;
+}
+
 /* ------------------------------------------------------------------------
  * Who is there to be reached
  * ------------------------------------------------------------------------
@@ -59,6 +70,7 @@ drop_peer(Prober *prober, int i)
 	probe_close(&peer->probe);
 	if (peer->traffic != NULL)
 		pfree(peer->traffic);
+	pfree(peer->address);
 	pfree(peer);
 	prober->peer[i] = prober->peer[--prober->npeers];
 	prober->sockets_changed = true;
@@ -71,6 +83,7 @@ make_peer(Prober *prober, const char *name, bool member, ClockTime now)
 
 	strlcpy(peer->name, name, sizeof(peer->name));
 	peer->member = member;
+	peer->address = MemoryContextStrdup(TopMemoryContext, "");
 	peer->outage = -1;
 	peer->next = now;
 	path_init(&peer->path, now);
@@ -80,11 +93,22 @@ make_peer(Prober *prober, const char *name, bool member, ClockTime now)
 	return peer;
 }
 
+/* It is reached by another string now; a walk under way begins anew. */
+static void
+start_over(Prober *prober, Peer *peer, ClockTime now)
+{
+	probe_close(&peer->probe);
+	peer->walk_wanted |= peer->walking;
+	peer->walking = false;
+	peer->next = now;
+	prober->sockets_changed = true;
+}
+
 static void
 note_peer(Prober *prober, const char *name, bool member, const char *address,
 		  ClockTime now)
 {
-	Peer	   *peer = prober_find(prober, name);
+	Peer	   *peer = find_of_kind(prober, name, member);
 
 	if (peer == NULL && prober->npeers == paths_entries_max())
 		return;
@@ -93,11 +117,10 @@ note_peer(Prober *prober, const char *name, bool member, const char *address,
 	peer->present = true;
 	if (strcmp(peer->address, address) == 0)
 		return;
-	strlcpy(peer->address, address, sizeof(peer->address));
+	pfree(peer->address);
+	peer->address = MemoryContextStrdup(TopMemoryContext, address);
 	peer->to[0] = peer->from[0] = '\0';
-	probe_close(&peer->probe);
-	peer->next = now;
-	prober->sockets_changed = true;
+	start_over(prober, peer, now);
 }
 
 /* False if the keeper is reading the nodes just now. */
@@ -124,7 +147,18 @@ note_members(Prober *prober, ClockTime now)
 		conninfo_split(setting_store, conninfo, LEASE_MEMBERS_MAX);
 
 	for (int i = 0; i < n; i++)
-		note_peer(prober, conninfo[i].label, true, conninfo[i].text, now);
+	{
+		char		name[sizeof(conninfo->label)];
+		int			same = 1;
+
+		strlcpy(name, conninfo[i].label, sizeof(name));
+		for (int k = 0; k < i; k++)
+			same += strcmp(conninfo[k].label, conninfo[i].label) == 0;
+		/* two strings may differ in what no label shows */
+		if (same > 1)
+			snprintf(name, sizeof(name), "%.120s (%d)", conninfo[i].label, same);
+		note_peer(prober, name, true, conninfo[i].text, now);
+	}
 }
 
 /* The string by which this node connects to the peer; palloc'd, or NULL. */
@@ -422,20 +456,37 @@ static void
 wait_for_something(Prober *prober)
 {
 	WaitEvent	event[8];
-	int			pipe = resolver_pipe(&prober->resolver);
 	ClockTime	now = clock_now();
-	static int	waited_pipe = -1;
+	static pid_t waited_child = 0;
 	int			n;
 
-	if (prober->sockets_changed || prober->wait_set == NULL || pipe != waited_pipe)
+	/* (the pipe of another child may have the same number) */
+	if (prober->sockets_changed || prober->wait_set == NULL ||
+		prober->resolver.child != waited_child)
 		rebuild_wait_set(prober);
-	waited_pipe = pipe;
+	waited_child = prober->resolver.child;
 	n = WaitEventSetWait(prober->wait_set, clock_wait_ms(now, next_due(prober, now)),
 						 event, lengthof(event),
 						 compat_wait_event("LeaseholdProberMain"));
 	for (int i = 0; i < n; i++)
 		if (event[i].events & WL_LATCH_SET)
 			ResetLatch(MyLatch);
+}
+
+/* What the nodes are reached by may be another string now. */
+static void
+take_peer_options(Prober *prober, ClockTime now)
+{
+	const char *options = setting_peer_options ? setting_peer_options : "";
+
+	if (prober->peer_options != NULL && strcmp(prober->peer_options, options) == 0)
+		return;
+	if (prober->peer_options != NULL)
+		pfree(prober->peer_options);
+	prober->peer_options = MemoryContextStrdup(TopMemoryContext, options);
+	for (int i = 0; i < prober->npeers; i++)
+		if (!prober->peer[i]->member)
+			start_over(prober, prober->peer[i], now);
 }
 
 static void
@@ -447,11 +498,10 @@ take_settings(Prober *prober)
 	prober->rules.timeout = clock_ms(setting_probe_timeout);
 	prober->peers_at = 0;
 	reporter_hasten(prober);
-	/* what a peer is reached by may be another string now */
+	take_peer_options(prober, clock_now());
 	for (int i = 0; i < prober->npeers; i++)
-		if (!prober->peer[i]->member)
-			prober->peer[i]->next = clock_min(prober->peer[i]->next,
-											  clock_now() + prober->rules.interval);
+		prober->peer[i]->next = clock_min(prober->peer[i]->next,
+										  clock_now() + prober->rules.interval);
 }
 
 static void

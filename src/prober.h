@@ -16,7 +16,6 @@
 #include "reporter.h"
 #include "resolver.h"
 
-#define PEER_ADDRESS_LEN	1024
 #define EVENTS_MAX			64
 #define EVENT_LEN			1024
 #define MAIL_ID_LEN			40
@@ -64,7 +63,7 @@ typedef struct Peer
 	char		name[128];
 	bool		member;
 	bool		present;		/* still known */
-	char		address[PEER_ADDRESS_LEN];	/* as advertised, or as in the setting */
+	char	   *address;		/* as advertised, or as in the setting */
 	Probe		probe;
 	Path		path;
 	ClockTime	next;			/* of the next probe */
@@ -95,6 +94,8 @@ struct Prober
 	int			npeers;
 	Peer	  **peer;			/* [paths_entries_max()] */
 	PathRules	rules;
+	char	   *peer_options;	/* as in the setting when it was last read */
+	bool		nodes_known;	/* the keeper has read them */
 	char		sysid[24];		/* that peers have to have; "" if any will do */
 	ClockTime	peers_at;		/* when they were looked up */
 	ClockTime	publish_retry;	/* a reader was in the way */
