@@ -40,7 +40,9 @@ typedef struct PathReport
 {
 	char		node[LEASEHOLD_NAME_LEN];
 	uint64		incarnation;
-	int64		seq;
+	int64		seq;			/* rises, with every prober of one incarnation */
+	uint64		other;			/* another incarnation, whose last word was read ... */
+	int64		other_seq;		/* ... and that was this one */
 	ClockTime	seen;			/* when it was seen to change */
 	char	   *text;			/* report_text_size() bytes */
 } PathReport;

@@ -229,26 +229,38 @@ place_for_report(Prober *prober, const char *node)
 	for (int i = 0; i < prober->nreports; i++)
 		if (strcmp(prober->others[i].node, node) == 0)
 			return &prober->others[i];
-	if (prober->nreports == setting_peers_max)
+	if (prober->nreports == setting_peers_max || strlen(node) >= sizeof(report->node))
 		return NULL;
 	report = &prober->others[prober->nreports++];
 	if (report->text == NULL)
 		report->text = MemoryContextAlloc(TopMemoryContext, paths_report_size());
 	strlcpy(report->node, node, sizeof(report->node));
-	report->incarnation = 0;
-	report->seq = 0;
+	report->incarnation = report->other = 0;
+	report->seq = report->other_seq = 0;
 	return report;
 }
 
-/* An older version from a member that was away does not count. */
+/* What a member has that was away does not count, be it from an earlier run. */
+static bool
+is_news(PathReport *report, uint64 incarnation, int64 seq)
+{
+	if (report->incarnation == incarnation)
+		return seq > report->seq;
+	if (report->other == incarnation && seq <= report->other_seq)
+		return false;
+	report->other = report->incarnation;
+	report->other_seq = report->seq;
+	return true;
+}
+
 static void
 take_report(Prober *prober, const char *node, uint64 incarnation, int64 seq,
 			const char *body, ClockTime now)
 {
-	PathReport *report = place_for_report(prober, node);
+	Peer	   *peer = prober_find(prober, node);
+	PathReport *report = peer == NULL ? NULL : place_for_report(prober, node);
 
-	if (report == NULL ||
-		(report->incarnation == incarnation && seq <= report->seq))
+	if (report == NULL || !is_news(report, incarnation, seq))
 		return;
 	report->incarnation = incarnation;
 	report->seq = seq;
@@ -353,11 +365,19 @@ note_done(Peer *peer, bool understood)
 	}
 }
 
+static int
+columns_of(TrafficTask task)
+{
+	return task == TRAFFIC_EXCHANGE ? 4 : task == TRAFFIC_MAIL ? 5 :
+		task == TRAFFIC_OUTAGES ? 7 : 0;
+}
+
 void
 traffic_result(Prober *prober, Peer *peer, PGresult *result, ClockTime now)
 {
 	Traffic    *traffic = peer->traffic;
-	bool		rows = result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK;
+	bool		rows = result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK &&
+		PQnfields(result) >= columns_of(traffic->task);
 	bool		understood = rows || (result != NULL &&
 									  PQresultStatus(result) == PGRES_COMMAND_OK);
 
