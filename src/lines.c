@@ -188,6 +188,32 @@ line_write(char *buffer, size_t size, size_t *used, const Line *line,
  * ------------------------------------------------------------------------
  */
 
+/* One character, "?" for what is none; false if there is no room.  Moves *at. */
+static bool
+get_character(char *to, size_t size, size_t *used, const char **at, const char *end)
+{
+	size_t		n = character_length(*at, end);
+	size_t		length = n > 0 ? n : 1;
+
+	if (*used + length >= size)
+		return false;
+	memcpy(to + *used, n > 0 ? *at : "?", length);
+	*used += length;
+	*at += length;
+	return true;
+}
+
+void
+line_text(char *to, size_t size, const char *from)
+{
+	const char *end = from + strlen(from);
+	size_t		used = 0;
+
+	while (from < end && get_character(to, size, &used, &from, end))
+		 /* the next one */ ;
+	to[used] = '\0';
+}
+
 static char
 unescaped(char c)
 {
@@ -202,18 +228,14 @@ get_text(char *to, size_t size, const char *at, const char *end)
 	while (at < end)
 	{
 		bool		escaped = *at == '\\' && at + 1 < end;
-		size_t		n;
+		size_t		start = used;
 
 		if (escaped)
 			at++;
-		n = character_length(at, end);
-		if (used + (n > 0 ? n : 1) >= size)
+		if (!get_character(to, size, &used, &at, end))
 			break;
-		memcpy(to + used, n > 0 ? at : "?", n > 0 ? n : 1);
 		if (escaped)
-			to[used] = unescaped(to[used]);
-		used += n > 0 ? n : 1;
-		at += n > 0 ? n : 1;
+			to[start] = unescaped(to[start]);
 	}
 	to[used] = '\0';
 }

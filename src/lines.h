@@ -67,4 +67,7 @@ extern bool line_write(char *buffer, size_t size, size_t *used, const Line *line
 /* The next line of this kind; moves *at beyond it; false at the end. */
 extern bool line_next(const char **at, const Line *line, void *to);
 
+/* A copy that is UTF-8, whatever it was, and is cut between two characters. */
+extern void line_text(char *to, size_t size, const char *from);
+
 #endif							/* LEASEHOLD_LINES_H */

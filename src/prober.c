@@ -135,6 +135,7 @@ note_nodes(Prober *prober, ClockTime now)
 		if (strcmp(survey->node[i].name, settings_node_name()) != 0)
 			note_peer(prober, survey->node[i].name, false,
 					  survey->node[i].advertise, now);
+	prober->nodes_known = survey->nodes_at != 0;
 	LWLockRelease(leasehold_shared->survey_lock);
 	return true;
 }
@@ -240,6 +241,7 @@ look_up_peers(Prober *prober, ClockTime now)
 	for (int i = prober->npeers - 1; i >= 0; i--)
 		if (!prober->peer[i]->present)
 			drop_peer(prober, i);
+	watch_settle(prober);
 	prober->peers_at = now;
 	note_kind(prober);
 	collect_names(prober);

@@ -138,6 +138,15 @@ extern void watch_succeeded(Prober *prober, Peer *peer, ClockTime now,
 							ClockTime latency);
 extern void watch_failed(Prober *prober, Peer *peer, ClockTime now);
 
+/*
+ * watch_settle, watch_adopt
+ *		Outages that last, but which nobody follows: of a prober before this one, or
+ *		(adopted from the store) of a run before this one.  Those of a path that does
+ *		not stand, or is not known yet, go on; the others end.
+ */
+extern void watch_settle(Prober *prober);
+extern void watch_adopt(Prober *prober, const PathOutage *outage);
+
 /* The peer is known no more. */
 extern void watch_forget(Prober *prober, Peer *peer);
 

@@ -17,6 +17,7 @@
 
 #define EXCHANGE_MIN	(100 * CLOCK_MS)
 #define OUTAGES_EVERY	(30 * CLOCK_S)
+#define MOMENT_MAX		INT64CONST(253402300799000000)	/* the end of the year 9999 */
 
 static const char *
 number_text(int64 number)
@@ -303,6 +304,15 @@ cause_or_other(const char *name)
 	return cause < 0 ? CAUSE_OTHER : cause;
 }
 
+/* Whatever stands there has to be a time that can be shown. */
+static int64
+read_moment(const char *text)
+{
+	int64		us = strtoll(text, NULL, 10);
+
+	return us < 0 ? 0 : Min(us, MOMENT_MAX);
+}
+
 static void
 take_outages(Prober *prober, const PGresult *result)
 {
@@ -314,12 +324,13 @@ take_outages(Prober *prober, const PGresult *result)
 		memset(outage, 0, sizeof(*outage));
 		strlcpy(outage->source, PQgetvalue(result, i, 0), sizeof(outage->source));
 		strlcpy(outage->target, PQgetvalue(result, i, 1), sizeof(outage->target));
-		outage->began_us = strtoll(PQgetvalue(result, i, 2), NULL, 10);
-		outage->ended_us = strtoll(PQgetvalue(result, i, 3), NULL, 10);
+		outage->began_us = read_moment(PQgetvalue(result, i, 2));
+		outage->ended_us = read_moment(PQgetvalue(result, i, 3));
 		outage->phase = Max(path_phase_of(PQgetvalue(result, i, 4)), 0);
 		outage->cause = cause_or_other(PQgetvalue(result, i, 5));
 		strlcpy(outage->error, PQgetvalue(result, i, 6), sizeof(outage->error));
 		outage->version = 1;
+		watch_adopt(prober, outage);
 	}
 	prober->outages_read = true;
 	prober->dirty = true;

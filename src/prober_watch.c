@@ -12,6 +12,7 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
+#include "lines.h"
 #include "prober.h"
 
 static int64
@@ -32,8 +33,15 @@ is_out(const Path *path)
 	return path->status == PATH_UNREACHABLE || path->status == PATH_FLAPPING;
 }
 
-static void
-begin_outage(Prober *prober, Peer *peer)
+static bool
+lasts(const PathOutage *outage)
+{
+	return outage->version != 0 && outage->ended_us == 0;
+}
+
+/* In the next place of the ring. */
+static int
+put_outage(Prober *prober, const PathOutage *from)
 {
 	int			place = prober->next_outage;
 	PathOutage *outage = &prober->outage[place];
@@ -44,37 +52,89 @@ begin_outage(Prober *prober, Peer *peer)
 		if (prober->peer[i]->outage == place)
 			prober->peer[i]->outage = -1;
 	prober->next_outage = (place + 1) % OUTAGES_OWN;
-	memset(outage, 0, sizeof(*outage));
-	strlcpy(outage->source, settings_node_name(), sizeof(outage->source));
-	strlcpy(outage->target, peer->name, sizeof(outage->target));
-	outage->began_us = wall_clock_us();
+	*outage = *from;
 	outage->version = version + 1;
-	peer->outage = place;
+	return place;
 }
 
 static void
-end_outage(Prober *prober, Peer *peer)
+begin_outage(Prober *prober, Peer *peer)
 {
-	PathOutage *outage = &prober->outage[peer->outage];
+	PathOutage	outage = {0};
 
+	strlcpy(outage.source, settings_node_name(), sizeof(outage.source));
+	strlcpy(outage.target, peer->name, sizeof(outage.target));
+	outage.began_us = wall_clock_us();
+	peer->outage = put_outage(prober, &outage);
+}
+
+static void
+end_outage(PathOutage *outage)
+{
 	outage->ended_us = Max(wall_clock_us(), outage->began_us + 1);
 	outage->version++;
-	peer->outage = -1;
+}
+
+static bool
+is_followed(const Prober *prober, int place)
+{
+	for (int i = 0; i < prober->npeers; i++)
+		if (prober->peer[i]->outage == place)
+			return true;
+	return false;
+}
+
+void
+watch_settle(Prober *prober)
+{
+	for (int i = 0; prober->nodes_known && i < OUTAGES_OWN; i++)
+	{
+		const PathOutage *outage = &prober->outage[i];
+		Peer	   *peer;
+
+		if (!lasts(outage) || is_followed(prober, i))
+			continue;
+		peer = prober_find(prober, outage->target);
+		if (peer != NULL && peer->outage < 0 &&
+			(peer->path.status == PATH_UNKNOWN || is_out(&peer->path)))
+			peer->outage = i;
+		else
+			end_outage(&prober->outage[i]);
+		prober->dirty = true;
+	}
+}
+
+void
+watch_adopt(Prober *prober, const PathOutage *outage)
+{
+	if (!prober->nodes_known || !lasts(outage) ||
+		strcmp(outage->source, settings_node_name()) != 0 ||
+		/* (what lasts is not forgotten for it) */
+		lasts(&prober->outage[prober->next_outage]))
+		return;
+	for (int i = 0; i < OUTAGES_OWN; i++)
+		if (prober->outage[i].version != 0 &&
+			prober->outage[i].began_us == outage->began_us &&
+			strcmp(prober->outage[i].target, outage->target) == 0)
+			return;
+	put_outage(prober, outage);
+	watch_settle(prober);
 }
 
 static void
-follow_outage(Prober *prober, Peer *peer)
+follow_outage(Prober *prober, Peer *peer, bool was_out)
 {
 	PathOutage *outage;
 
 	if (!is_out(&peer->path))
 	{
 		if (peer->outage >= 0)
-			end_outage(prober, peer);
+			end_outage(&prober->outage[peer->outage]);
+		peer->outage = -1;
 		return;
 	}
-	/* what never stood was not lost */
-	if (peer->outage < 0 && peer->path.last_ok == 0)
+	/* what never stood was not lost; and what is lost is not lost again */
+	if (peer->outage < 0 && (was_out || peer->path.last_ok == 0))
 		return;
 	if (peer->outage < 0)
 		begin_outage(prober, peer);
@@ -84,8 +144,8 @@ follow_outage(Prober *prober, Peer *peer)
 		return;
 	outage->phase = peer->path.phase;
 	outage->cause = peer->path.cause;
-	strlcpy(outage->error, peer->error[0] ? peer->error :
-			cause_text(outage->cause), sizeof(outage->error));
+	line_text(outage->error, sizeof(outage->error), peer->error[0] ? peer->error :
+			  cause_text(outage->cause));
 	outage->version++;
 }
 
@@ -183,8 +243,10 @@ note_ends(Peer *peer)
 static void
 tell(Prober *prober, Peer *peer, PathStatus before, PathChange change)
 {
+	bool		was_out = before == PATH_UNREACHABLE || before == PATH_FLAPPING;
+
 	note_ends(peer);
-	follow_outage(prober, peer);
+	follow_outage(prober, peer, was_out);
 	prober->dirty = true;
 	if (change == PATH_SAME)
 		return;
@@ -220,7 +282,8 @@ watch_failed(Prober *prober, Peer *peer, ClockTime now)
 	PathChange	change;
 
 	strlcpy(peer->sqlstate, walk->fault.sqlstate, sizeof(peer->sqlstate));
-	strlcpy(peer->error, walk->step[walk->phase].evidence, sizeof(peer->error));
+	/* a server's words may be in any encoding, the members take only one */
+	line_text(peer->error, sizeof(peer->error), walk->step[walk->phase].evidence);
 	change = path_failed(&peer->path, now, walk->phase, walk->cause, &prober->rules);
 	if (change == PATH_CAUSE_CHANGED && is_still_silent(&before, &peer->path))
 	{
@@ -234,7 +297,7 @@ void
 watch_forget(Prober *prober, Peer *peer)
 {
 	if (peer->outage >= 0)
-		end_outage(prober, peer);
+		end_outage(&prober->outage[peer->outage]);
 	prober->dirty = true;
 	prober->report_due = true;
 }
@@ -251,11 +314,6 @@ prober_recall(Prober *prober)
 	memcpy(prober->outage, paths->outage, sizeof(PathOutage) * OUTAGES_OWN);
 	prober->next_outage = paths->next_outage;
 	LWLockRelease(paths->lock);
-	/* whether they last is found out anew */
-	for (int i = 0; i < OUTAGES_OWN; i++)
-		if (prober->outage[i].version != 0 && prober->outage[i].ended_us == 0)
-		{
-			prober->outage[i].ended_us = wall_clock_us();
-			prober->outage[i].version++;
-		}
+	/* higher than any number that our predecessor gave */
+	prober->report_seq = clock_now() / CLOCK_MS;
 }

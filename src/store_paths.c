@@ -46,7 +46,8 @@ const char store_outage_sql[] =
 "INSERT INTO leasehold_store.outage AS o"
 " (source, target, began, ended, phase, cause, error)"
 " VALUES ($1, $2, $3, $4, $5, $6, $7)"
-" ON CONFLICT (source, target, began) DO UPDATE SET ended = excluded.ended,"
+" ON CONFLICT (source, target, began) DO UPDATE SET ended ="
+" CASE WHEN o.ended = 0 THEN excluded.ended ELSE o.ended END,"
 " phase = excluded.phase, cause = excluded.cause, error = excluded.error";
 
 const char store_outages_sql[] =
