@@ -4,7 +4,6 @@
 use strict;
 use warnings;
 
-use IO::Socket::INET;
 use LeaseholdTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -66,9 +65,13 @@ wait_until('b reaches a', sub { status_of($b, 'a') eq 'ok' });
 # A prober started anew
 # ---------------------------------------------------------------------------
 
-# What it reports counts, though its predecessor reported, too.
+# What it reports counts, though its predecessor had reported much more often.
 wait_until('a hears of b', sub { hears($a, 'b') });
-end_prober($b, sub { wait_until('the reports of b end', sub { !hears($a, 'b') }) });
+my $seq = $group->store_query("SELECT seq + 3000 FROM leasehold_store.report WHERE node = 'b'");
+end_prober($b, sub {
+	wait_until('the reports of b end', sub {
+		store("UPDATE leasehold_store.report SET seq = $seq WHERE node = 'b'");
+		return !hears($a, 'b') }) });
 wait_until('a hears of b again', sub { hears($a, 'b') });
 
 # An outage outlasts it, and ends.
@@ -110,15 +113,14 @@ wait_until('it hears of b', sub { hears($a, 'b') });
 # ---------------------------------------------------------------------------
 
 # Sessions begin with a warning; every question is answered with COPY ... FROM STDIN.
-my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1') or die $!;
-my $port     = $listener->sockport;
-my $fake     = fork() // die $!;
-if ($fake == 0)
-{
+my $port = LeaseholdTest::free_port();
+my $fake = LeaseholdTest::spawn('/dev/null', $^X, '-MIO::Socket::INET', '-e', <<'EOF', $port);
+	my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1',
+		LocalPort => $ARGV[0], ReuseAddr => 1) or die $!;
 	$SIG{PIPE} = 'IGNORE';
 	while (my $client = $listener->accept)
 	{
-		my ($type, $length, $rest);
+		my ($length, $rest);
 
 		while (sysread($client, $length, 4) == 4)
 		{
@@ -127,25 +129,24 @@ if ($fake == 0)
 			syswrite($client, 'N');
 		}
 		syswrite($client, pack('a N N', 'R', 8, 0)
-			  . pack('a N a*', 'N', 4 + 19, "SWARNING\0C01000\0Mx\0\0")
+			  . pack('a N a*', 'N', 4 + 20, "SWARNING\0C01000\0Mx\0\0")
 			  . pack('a N a', 'Z', 5, 'I'));
 		sysread($client, $rest, 1000);
 		syswrite($client, pack('a N C n', 'G', 7, 0, 0));
 		sysread($client, $rest, 1000);
 	}
-	exit 0;
-}
-close($listener);
+EOF
 my $offset = $a->log_offset;
 store("INSERT INTO leasehold_store.node VALUES ('fake', 1, 1, 'host=127.0.0.1 port=$port', '', '', 0, 0, '')");
 wait_until('a does not take it for a node',
 	sub { status_of($a, 'fake') =~ /^unreachable (?!refused)/ });
+is($a->ask("SELECT error FROM leasehold.peers WHERE peer = 'fake'"),
+	'an answer that no PostgreSQL gives', 'and says why');
 # ... and goes on
 $b->stop('fast');
 wait_until('a sees that b is gone', sub { status_of($a, 'b') =~ /^unreachable/ });
 is_quiet($a, $offset, 'nothing in the log but what the server says');
 $a->stop('fast');
 pass('a stops');
-kill 'KILL', $fake;
-waitpid $fake, 0;
+LeaseholdTest::end_child($fake);
 done_testing();

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "lines.h"
 #include "report.h"
 
 #define COPY(to, text)	snprintf(to, sizeof(to), "%s", text)
@@ -420,6 +421,23 @@ what_is_too_long_is_cut_between_characters(void **state)
 
 /* As PostgreSQL would have it: the text is to be stored, and shown. */
 static void
+copies_are_utf8_and_cut_between_characters(void **state)
+{
+	char		copy[8];
+
+	line_text(copy, sizeof(copy), "a\xFC\tb");
+	assert_string_equal(copy, "a?\tb");
+	line_text(copy, sizeof(copy), "123456\xC3\xBC");
+	assert_string_equal(copy, "123456");
+	line_text(copy, sizeof(copy), "12345\xC3\xBC" "6");
+	assert_string_equal(copy, "12345\xC3\xBC");
+	line_text(copy, sizeof(copy), "\xC3");
+	assert_string_equal(copy, "?");
+	line_text(copy, sizeof(copy), "");
+	assert_string_equal(copy, "");
+}
+
+static void
 what_is_not_utf8_becomes_question_marks(void **state)
 {
 	static const struct
@@ -545,6 +563,7 @@ main(void)
 		cmocka_unit_test(values_that_are_none_are_written),
 		cmocka_unit_test(numbers_are_brought_into_their_range),
 		cmocka_unit_test(what_is_too_long_is_cut_between_characters),
+		cmocka_unit_test(copies_are_utf8_and_cut_between_characters),
 		cmocka_unit_test(what_is_not_utf8_becomes_question_marks),
 		cmocka_unit_test(all_or_nothing),
 		cmocka_unit_test(no_room_at_all),
