@@ -488,7 +488,11 @@ take_peer_options(Prober *prober, ClockTime now)
 	prober->peer_options = MemoryContextStrdup(TopMemoryContext, options);
 	for (int i = 0; i < prober->npeers; i++)
 		if (!prober->peer[i]->member)
+		{
 			start_over(prober, prober->peer[i], now);
+			/* (who changes this changes other files, too) */
+			prober->peer[i]->next = now + SESSION_MIN;
+		}
 }
 
 static void
