@@ -379,7 +379,7 @@ note_done(Peer *peer, bool understood)
 static int
 columns_of(TrafficTask task)
 {
-	return task == TRAFFIC_EXCHANGE ? 4 : task == TRAFFIC_MAIL ? 5 :
+	return task == TRAFFIC_EXCHANGE ? 4 : task == TRAFFIC_MAIL ? 6 :
 		task == TRAFFIC_OUTAGES ? 7 : 0;
 }
 
