@@ -504,10 +504,10 @@ take_settings(Prober *prober)
 	prober->rules.timeout = clock_ms(setting_probe_timeout);
 	prober->peers_at = 0;
 	reporter_hasten(prober);
-	take_peer_options(prober, clock_now());
 	for (int i = 0; i < prober->npeers; i++)
 		prober->peer[i]->next = clock_min(prober->peer[i]->next,
 										  clock_now() + prober->rules.interval);
+	take_peer_options(prober, clock_now());
 }
 
 static void
