@@ -376,18 +376,29 @@ read_range(const Node *node, const Local *local, Reader *reader, uint64 to)
 	termPQExpBuffer(&errors);
 }
 
-void
-lost_read(const Node *node, const Local *local, const PlanFork *fork,
-		  Lost *lost)
+static void
+begin_reading(const Node *node, const Local *local, const PlanFork *fork,
+			  int ranges, Reader *reader, Lost *lost)
 {
-	Reader		reader = {lost, NULL, local->control->xlog_seg_size, xacts_create(256, NULL)};
-
 	memset(lost, 0, sizeof(*lost));
 	lost->timeline = fork->id;
 	lost->from = fork->lsn;
 	lost->to = fork->lsn;
 	lost->readable = true;
-	lost->range = pg_malloc0(Max(local->history.n, 1) * sizeof(LostRange));
+	lost->range = pg_malloc0(Max(ranges, 1) * sizeof(LostRange));
+	reader->lost = lost;
+	reader->range = NULL;
+	reader->segment_size = local->control->xlog_seg_size;
+	reader->xacts = xacts_create(256, NULL);
+}
+
+void
+lost_read(const Node *node, const Local *local, const PlanFork *fork,
+		  Lost *lost)
+{
+	Reader		reader;
+
+	begin_reading(node, local, fork, local->history.n, &reader, lost);
 	for (int i = 0; i < local->history.n; i++)
 	{
 		const PlanTimeline *timeline = &local->history.timeline[i];
@@ -400,6 +411,125 @@ lost_read(const Node *node, const Local *local, const PlanFork *fork,
 		reader.range->from = Max(timeline->begin, fork->lsn);
 		read_range(node, local, &reader, timeline->end);
 		lost->readable &= reader.range->readable;
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * What the server would replay, and the control file does not tell
+ * ------------------------------------------------------------------------
+ */
+
+/* History files in pg_wal that the holder's history is not a continuation of. */
+typedef struct Strangers
+{
+	const Node *node;
+	const PlanHistory *theirs;
+	int			n;
+	char	  **name;
+	PlanTimeline *timeline;		/* the last of each, "begin" where it leaves */
+} Strangers;
+
+static void
+find_stranger(const char *name, void *arg)
+{
+	Strangers  *all = arg;
+	PlanHistory history;
+	PlanFork	fork;
+	uint32		id;
+	char	   *text;
+
+	if (!IsTLHistoryFileName(name) || sscanf(name, "%8X", &id) != 1)
+		return;
+	text = read_whole_file(psprintf("%s/pg_wal/%s", all->node->datadir, name), NULL);
+	if (text == NULL || !plan_parse_history(text, id, &history))
+		return;
+	fork = plan_fork(&history, all->theirs);
+	if (fork.found && fork.id == id)
+		return;
+	all->name = pg_realloc(all->name, (all->n + 1) * sizeof(char *));
+	all->timeline = pg_realloc(all->timeline, (all->n + 1) * sizeof(PlanTimeline));
+	all->name[all->n] = pg_strdup(name);
+	all->timeline[all->n++] = history.timeline[history.n - 1];
+}
+
+/*
+ * The server goes for the last of the timelines that follow its own without a
+ * gap.  Is that one a stranger?  Else it reads none of theirs.
+ */
+static bool
+goes_astray(const Node *node, const Local *local, const Strangers *strangers)
+{
+	uint32		newest = Max(local->control->checkPointCopy.ThisTimeLineID,
+							 local->control->minRecoveryPointTLI);
+
+	while (file_exists(psprintf("%s/pg_wal/%08X.history", node->datadir, newest + 1)))
+		newest++;
+	for (int i = 0; i < strangers->n; i++)
+		if (strangers->timeline[i].id == newest)
+			return true;
+	return false;
+}
+
+/* A part of the log that is not the holder's. */
+static void
+read_ahead(const Node *node, const Local *local, Reader *reader,
+		   uint32 timeline, uint64 from)
+{
+	Lost	   *lost = reader->lost;
+	LostRange  *range = &lost->range[lost->n_ranges];
+
+	range->timeline = timeline;
+	range->from = from;
+	reader->range = range;
+	/* nothing there is as good as nothing beyond */
+	if (!segment_exists(node, local, timeline, from))
+		return;
+	lost->n_ranges++;
+	read_range(node, local, reader, PLAN_END_OPEN);
+	if (!range->readable)
+		refuse(REJOIN_FAILED, "the log that follows what the holder has cannot be read",
+			   psprintf("pg_waldump failed for timeline %u from %X/%X.", timeline,
+						LSN_FORMAT_ARGS(from)), NULL);
+	if (range->to != 0 && lost->from == PLAN_END_OPEN)
+	{
+		lost->timeline = timeline;
+		lost->from = from;
+	}
+}
+
+/*
+ * The control file of a standby tells where its pages stand.  Its log may have
+ * gone on from there, over promotions that no restartpoint has seen; at its
+ * start the server replays all of it, and does not notice that it passes the
+ * place where a timeline was left if that is in the middle of a file.
+ */
+void
+lost_read_ahead(const Node *node, const Local *local, const PlanFork *fork,
+				const PlanHistory *theirs, Lost *lost)
+{
+	Strangers	strangers = {node, theirs, 0, NULL, NULL};
+	Reader		reader;
+
+	each_entry(psprintf("%s/pg_wal", node->datadir), find_stranger, &strangers);
+	if (!goes_astray(node, local, &strangers))
+		strangers.n = 0;
+	begin_reading(node, local, fork, theirs->n + strangers.n, &reader, lost);
+	lost->from = PLAN_END_OPEN;
+	for (int i = 0; i < theirs->n; i++)
+		if (theirs->timeline[i].id >= fork->id &&
+			theirs->timeline[i].end != PLAN_END_OPEN)
+			read_ahead(node, local, &reader, theirs->timeline[i].id,
+					   theirs->timeline[i].end);
+	for (int i = 0; i < strangers.n; i++)
+		read_ahead(node, local, &reader, strangers.timeline[i].id,
+				   strangers.timeline[i].begin);
+	lost->n_strangers = strangers.n;
+	lost->stranger = strangers.name;
+	if (lost->from == PLAN_END_OPEN)
+	{
+		/* no record; a directory needs a name all the same */
+		lost->timeline = strangers.n > 0 ? strangers.timeline[0].id : fork->id;
+		lost->from = lost->to = strangers.n > 0 ? strangers.timeline[0].begin : fork->lsn;
 	}
 }
 

@@ -44,6 +44,8 @@ typedef struct Lost
 	bool		readable;		/* could all of it be read? */
 	int			n_ranges;
 	LostRange  *range;
+	int			n_strangers;	/* history files of branches that the holder */
+	char	  **stranger;		/* does not know, and the server would take */
 	int			n_relations;
 	LostRelation *relation;
 } Lost;
@@ -54,6 +56,18 @@ typedef struct Lost
  */
 extern void lost_read(const Node *node, const Local *local,
 					  const PlanFork *fork, Lost *lost);
+
+/*
+ * lost_read_ahead
+ *		The same for a directory that only has to follow: all that the server
+ *		would replay from pg_wal, though its control file knows nothing of it,
+ *		and that is not in the holder's history.  That is the log of every
+ *		timeline that the holder has left, from where it did, and of timelines
+ *		that it never was on.
+ */
+extern void lost_read_ahead(const Node *node, const Local *local,
+							const PlanFork *fork, const PlanHistory *theirs,
+							Lost *lost);
 
 /* Ask the holder for the relations' names; those that it knows. */
 extern void lost_find_names(Lost *lost, const Holder *holder);
@@ -81,8 +95,8 @@ extern bool lost_matters(const Lost *lost);
 
 /*
  * lost_set_aside
- *		Move, rather than copy, what a standby has received of it and not
- *		applied, so that it does not apply it.
+ *		Move, rather than copy, what a standby has received of it, so that it
+ *		does not apply it.  May be interrupted and repeated.
  */
 extern void lost_set_aside(const Node *node, const Local *local,
 						   const Lost *lost, const char *directory);

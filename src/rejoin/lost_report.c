@@ -236,55 +236,102 @@ typedef struct Keeper
 	const char *directory;
 	bool		anew;
 	bool		move;
+	char	  **moved;			/* to be removed from pg_wal once all is kept */
+	int			n_moved;
 } Keeper;
+
+static bool
+is_stranger(const Lost *lost, const char *name)
+{
+	for (int i = 0; i < lost->n_strangers; i++)
+		if (strcmp(lost->stranger[i], name) == 0)
+			return true;
+	return false;
+}
 
 static void
 keep_file(const char *name, void *arg)
 {
-	const Keeper *keeper = arg;
+	Keeper	   *keeper = arg;
 	char	   *from = psprintf("%s/pg_wal/%s", keeper->node->datadir, name);
 	char	   *to = psprintf("%s/%s", keeper->directory, name);
-	bool		wanted = is_history_of(keeper->lost, name) && !keeper->move;
+	bool		wanted = keeper->move ? is_stranger(keeper->lost, name) :
+		is_history_of(keeper->lost, name);
 
 	for (int i = 0; i < keeper->lost->n_ranges && !wanted; i++)
 		wanted = is_in_range(&keeper->lost->range[i], keeper->local, name);
 	if (wanted)
 		copy_file_once(from, to, keeper->anew);
 	if (wanted && keeper->move)
-		remove_tree(from);
+	{
+		keeper->moved = pg_realloc(keeper->moved, (keeper->n_moved + 1) * sizeof(char *));
+		keeper->moved[keeper->n_moved++] = pg_strdup(from);
+	}
 	pg_free(from);
 	pg_free(to);
 }
 
-static void
-keep(const Keeper *keeper)
+/* Of an earlier run that was interrupted, and saw more of the same. */
+static bool
+is_told_already(const char *report, const Lost *lost)
 {
+	char	   *text = read_whole_file(report, NULL);
+	char	   *from = psprintf("\nfrom: %X/%X\nto: ", LSN_FORMAT_ARGS(lost->from));
+	char	   *at = text != NULL ? strstr(text, from) : NULL;
+	unsigned int high;
+	unsigned int low;
+
+	return at != NULL && sscanf(at + strlen(from), "%X/%X", &high, &low) == 2 &&
+		(((uint64) high << 32) | low) > lost->to;
+}
+
+static void
+keep(Keeper *keeper)
+{
+	char	   *path = psprintf("%s/report.txt", keeper->directory);
 	char	   *report = report_text(keeper->node, keeper->local, keeper->lost);
 
 	make_directories(keeper->directory);
-	each_entry(psprintf("%s/pg_wal", keeper->node->datadir), keep_file,
-			   unconstify(Keeper *, keeper));
-	write_whole_file(psprintf("%s/report.txt", keeper->directory), report,
-					 strlen(report));
-	fsync_fname(psprintf("%s/pg_wal", keeper->node->datadir), true);
+	each_entry(psprintf("%s/pg_wal", keeper->node->datadir), keep_file, keeper);
+	if (!keeper->move || !is_told_already(path, keeper->lost))
+		write_whole_file(path, report, strlen(report));
 }
 
 void
 lost_keep(const Node *node, const Local *local, const Lost *lost,
 		  const char *directory, bool anew)
 {
-	Keeper		keeper = {node, local, lost, directory, anew, false};
+	Keeper		keeper = {node, local, lost, directory, anew, false, NULL, 0};
 
 	keep(&keeper);
 }
 
+static int
+later_first(const void *a, const void *b)
+{
+	return -strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/*
+ * The first file of each timeline goes last, and its history after that: as
+ * long as anything is left to be done, the next run finds them.
+ */
 void
 lost_set_aside(const Node *node, const Local *local, const Lost *lost,
 			   const char *directory)
 {
-	Keeper		keeper = {node, local, lost, directory, true, true};
+	Keeper		keeper = {node, local, lost, directory, true, true, NULL, 0};
 
 	keep(&keeper);
+	if (keeper.n_moved > 0)
+		qsort(keeper.moved, keeper.n_moved, sizeof(char *), later_first);
+	for (int histories = 0; histories <= 1; histories++)
+		for (int i = 0; i < keeper.n_moved; i++)
+			if (IsTLHistoryFileName(name_of(keeper.moved[i])) == (histories == 1))
+			{
+				remove_tree(keeper.moved[i]);
+				fsync_parent_path(keeper.moved[i]);
+			}
 }
 
 static void
@@ -300,7 +347,7 @@ put_back(const char *name, void *arg)
 void
 lost_put_back(const Node *node, const char *directory)
 {
-	Keeper		keeper = {node, NULL, NULL, directory, true, false};
+	Keeper		keeper = {node, NULL, NULL, directory, true, false, NULL, 0};
 
 	each_entry(directory, put_back, &keeper);
 }

@@ -250,6 +250,8 @@ decide(const Node *node, const Local *local, const Work *work,
 		*reason = PLAN_COLLISION;
 		kind = PLAN_BACKUP;
 	}
+	if (kind == PLAN_FOLLOW)
+		lost_read_ahead(node, local, fork, &holder->history, lost);
 	return kind;
 }
 
@@ -263,29 +265,35 @@ follow(Work *work, const Node *node, const Local *local, const Holder *holder,
 	   Lost *lost)
 {
 	bool		received = lost->records > 0;
-	char	   *kept = received ? lost_directory(node, lost) : "";
+	bool		move = received || lost->n_strangers > 0;
+	const char *what = received ? "That log, received but not applied," :
+		"The history of a timeline that the holder never was on";
+	char	   *kept = move ? lost_directory(node, lost) : "";
 
 	if (received)
 	{
 		lost_find_names(lost, holder);
 		lost_tell(lost);
 	}
-	if (!received && work->phase == WORK_NONE && follow_is_set(node, local, holder))
+	if (!move && work->phase == WORK_NONE && follow_is_set(node, local, holder))
 	{
 		say("Nothing to do: this is a standby of %s.", holder->name);
 		return ready_as_it_is();
 	}
+	if (move && !can_be_made(kept))
+		refuse(REJOIN_CONFIG, psprintf("directory \"%s\" cannot be made", kept), NULL,
+			   "Name another place with --keep-wal.");
 	if (options.dry_run)
 	{
-		if (received)
-			say("That log, received but not applied, would be moved to \"%s\".", kept);
+		if (move)
+			say("%s would be moved to \"%s\".", what, kept);
 		say("This node would be made a standby of %s.", holder->name);
 		return REJOIN_READY;
 	}
-	if (received)
+	if (move)
 	{
 		lost_set_aside(node, local, lost, kept);
-		say("That log, received but not applied, now stands in \"%s\".", kept);
+		say("%s now stands in \"%s\".", what, kept);
 	}
 	follow_set(node, holder, node->datadir);
 	if (work->phase != WORK_NONE)
