@@ -1121,8 +1121,18 @@ sub rewind
 	}
 	# or it would not tell its new timeline yet
 	$from->safe_psql('postgres', 'CHECKPOINT');
-	PostgreSQL::Test::Utils::system_or_bail('pg_rewind', '--target-pgdata', $home,
-		'--source-server', $from->connstr('postgres'));
+	my ($out, $err) = PostgreSQL::Test::Utils::run_command([ 'pg_rewind', '--target-pgdata', $home,
+		'--source-server', $from->connstr('postgres') ]);
+	my $said = "$out\n$err\n";
+	$said =~ /no rewind required|Done!/ or croak "pg_rewind of $self->{leasehold_name}: $said";
+	# it goes by the control file; what pg_wal has beyond the fork, and no page
+	# knows of, would be replayed by the server
+	if ($said =~ m{no rewind required} && $said =~ m{diverged at WAL location ([0-9A-F]+)/([0-9A-F]+) on timeline (\d+)})
+	{
+		my $first = sprintf '%08X%08X%08X', $3, hex $1, hex($2) >> 24;
+		my $timeline = substr $first, 0, 8;
+		unlink grep { m{/($timeline[0-9A-F]{16})$} && $1 ge $first } glob "$home/pg_wal/$timeline*";
+	}
 	foreach my $file (keys %own)
 	{
 		open my $fh, '>', "$home/$file" or croak "$home/$file: $!";
