@@ -202,8 +202,7 @@ static bool
 is_heard_itself(const Walk *walk)
 {
 	return walk->cause == CAUSE_NONE || walk->phase == PHASE_RESOLVE ||
-		(walk->phase > PHASE_CONNECT && walk->cause != CAUSE_SILENT &&
-		 walk->cause != CAUSE_CLOSED && walk->cause != CAUSE_TIMEOUT);
+		verdict_is_answered(walk->phase, walk->cause);
 }
 
 /* Has the source been heard since it was asked? */

@@ -46,12 +46,11 @@ verdict_text(Verdict verdict)
 	return said[verdict].text;
 }
 
-/* Did the target itself answer? */
-static bool
-answers(const Witnesses *w)
+bool
+verdict_is_answered(PathPhase phase, Cause cause)
 {
-	return w->phase > PHASE_CONNECT && w->cause != CAUSE_SILENT &&
-		w->cause != CAUSE_CLOSED && w->cause != CAUSE_TIMEOUT;
+	return phase > PHASE_CONNECT && cause != CAUSE_SILENT &&
+		cause != CAUSE_CLOSED && cause != CAUSE_TIMEOUT;
 }
 
 /* It may still reach the store. */
@@ -94,7 +93,7 @@ verdict_of(const Witnesses *w)
 		return VERDICT_STANDS;
 	if (w->phase == PHASE_RESOLVE)
 		return VERDICT_NAME;
-	if (answers(w))
+	if (verdict_is_answered(w->phase, w->cause))
 		return VERDICT_TARGET_REFUSES;
 	if (source_is_cut_off(w))
 		return VERDICT_SOURCE_CUT_OFF;

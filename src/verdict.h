@@ -56,6 +56,9 @@ typedef struct Witnesses
 
 extern Verdict verdict_of(const Witnesses *witnesses);
 
+/* Did the target itself answer, though a walk ended here for this reason? */
+extern bool verdict_is_answered(PathPhase phase, Cause cause);
+
 /* Its short name: "target_down"; and a sentence for people. */
 extern const char *verdict_name(Verdict verdict);
 extern const char *verdict_text(Verdict verdict);
