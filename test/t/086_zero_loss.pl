@@ -38,8 +38,13 @@ $writer->wait_acks(300);
 # The synchronous one is held back, so that the other gets what nobody was told
 # of: it is more advanced then, and must not take over all the same.
 $a->freeze($a->ask("SELECT pid FROM pg_stat_replication WHERE application_name = '$first'"));
+# Ahead by more than a walsender sends at a time: what is under way to the one
+# that is held back still arrives there, and its flush_lsn here is old.
 LeaseholdTest::wait_until('the other standby is ahead', sub {
-		$a->ask("SELECT max(flush_lsn) FILTER (WHERE application_name <> '$first') > max(flush_lsn) FILTER (WHERE application_name = '$first') FROM pg_stat_replication") eq 't' });
+		$a->safe_psql('postgres', q{SET synchronous_commit = local;
+			SELECT pg_logical_emit_message(true, 'ahead', repeat('x', 400000))});
+		$a->ask("SELECT max(flush_lsn) FILTER (WHERE application_name <> '$first')
+			> max(sent_lsn) FILTER (WHERE application_name = '$first') + 262144 FROM pg_stat_replication") eq 't' });
 $a->kill_all;
 my $new = $group->wait_holder(not => $a);
 is($new->{leasehold_name}, $first, 'the synchronous standby takes over');
