@@ -24,6 +24,8 @@ CREATE SCHEMA leasehold_store;
 --   members         the list: store_id/system identifier/timeline, by comma
 --   settled         the list is committed at a majority of old and new
 --   changes         rises whenever a lease here changes hands
+--   protections     number of the last change of the list of protected tables
+--   memberships     rises whenever it changes who takes part in which lease
 CREATE TABLE leasehold_store.store (
     id              integer PRIMARY KEY,
     schema_version  integer NOT NULL,
@@ -31,17 +33,21 @@ CREATE TABLE leasehold_store.store (
     generation      bigint NOT NULL,
     members         text NOT NULL,
     settled         boolean NOT NULL,
-    changes         bigint NOT NULL
+    changes         bigint NOT NULL,
+    protections     bigint NOT NULL,
+    memberships     bigint NOT NULL
 );
 
 INSERT INTO leasehold_store.store
-    (id, schema_version, store_id, generation, members, settled, changes)
-    VALUES (1, 1, CAST(gen_random_uuid() AS text), 0, '', false, 0);
+    (id, schema_version, store_id, generation, members, settled, changes,
+    protections, memberships)
+    VALUES (1, 2, CAST(gen_random_uuid() AS text), 0, '', false, 0, 0, 0);
 
 -- One row per lease.  The primary key never changes and no other column is
 -- indexed, so renewals stay in their page.
 --   holder .. reserved_for    the register: every write raises the version
 --   request_seq .. handover_to   what people ask for: raises request_seq only
+--   ready_seq   the request for whose hand-over its target has got ready
 --   system_identifier .. holder_lsn   of kind physical: whose it is, on which
 --       timeline somebody wrote last, under which epoch, and how far
 CREATE TABLE leasehold_store.lease (
@@ -67,8 +73,37 @@ CREATE TABLE leasehold_store.lease (
     timeline_epoch  bigint NOT NULL,
     holder_lsn      text NOT NULL,
     sync_set        text NOT NULL,
+    ready_seq       bigint NOT NULL,
     dropped         boolean NOT NULL
 ) WITH (fillfactor = 50);
+
+-- Which tables are protected by which lease.  A table that is not any more keeps
+-- its row, with an empty lease: who reads the list has to see that, too.
+--   seq   of the change; each is above store.protections as it was before
+CREATE TABLE leasehold_store.protection (
+    database        text NOT NULL,
+    schema_name     text NOT NULL,
+    table_name      text NOT NULL,
+    lease           text NOT NULL,
+    seq             bigint NOT NULL,
+    PRIMARY KEY (database, schema_name, table_name)
+);
+
+-- Which nodes take part in which leases of tables; priority 0: never by itself.
+CREATE TABLE leasehold_store.membership (
+    lease           text NOT NULL,
+    node            text NOT NULL,
+    priority        integer NOT NULL,
+    PRIMARY KEY (lease, node)
+);
+
+-- How much of the list of protected tables each node is known to fence: it has
+-- every change up to this one on its disk, and no older commit is under way.
+CREATE TABLE leasehold_store.known (
+    node            text PRIMARY KEY,
+    incarnation     bigint NOT NULL,
+    protections     bigint NOT NULL
+);
 
 -- One row per node: its heartbeat, and what it says of itself.
 CREATE TABLE leasehold_store.node (
@@ -146,7 +181,9 @@ CREATE TABLE leasehold_store.repair (
 --     GRANT SELECT ON ALL TABLES IN SCHEMA leasehold_store TO leasehold;
 --     GRANT INSERT, UPDATE ON leasehold_store.store, leasehold_store.lease TO leasehold;
 --     GRANT INSERT, UPDATE, DELETE ON leasehold_store.node, leasehold_store.history,
---         leasehold_store.report, leasehold_store.outage, leasehold_store.mail TO leasehold;
+--         leasehold_store.report, leasehold_store.outage, leasehold_store.mail,
+--         leasehold_store.protection, leasehold_store.membership,
+--         leasehold_store.known TO leasehold;
 --
 -- To ask other nodes for repairs is a right of its own:
 --
@@ -160,7 +197,8 @@ GRANT USAGE ON SCHEMA leasehold_store TO :"leasehold_role";
 GRANT SELECT ON ALL TABLES IN SCHEMA leasehold_store TO :"leasehold_role";
 GRANT INSERT, UPDATE ON leasehold_store.store, leasehold_store.lease TO :"leasehold_role";
 GRANT INSERT, UPDATE, DELETE ON leasehold_store.node, leasehold_store.history,
-    leasehold_store.report, leasehold_store.outage, leasehold_store.mail TO :"leasehold_role";
+    leasehold_store.report, leasehold_store.outage, leasehold_store.mail,
+    leasehold_store.protection, leasehold_store.membership, leasehold_store.known TO :"leasehold_role";
 \if :{?leasehold_repair}
 \if :leasehold_repair
 GRANT INSERT, DELETE ON leasehold_store.repair TO :"leasehold_role";

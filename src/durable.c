@@ -110,6 +110,8 @@ parse_line(DurableState *state, const char *word, const char *value,
 		state->epoch = strtoll(value, NULL, 10);
 	else if (strcmp(word, "held") == 0)
 		state->held_epoch = strtoll(value, NULL, 10);
+	else if (strcmp(word, "tables") == 0)
+		state->table_epoch = strtoll(value, NULL, 10);
 	else if (strcmp(word, "generation") == 0)
 		*generation = strtoll(value, NULL, 10);
 	else if (strcmp(word, "members") == 0)
@@ -177,9 +179,11 @@ durable_write(const DurableState *state)
 	initStringInfo(&out);
 	appendStringInfo(&out, "node %s\nlease %s\nincarnation " UINT64_FORMAT
 					 "\nended %s\nepoch " INT64_FORMAT "\nheld " INT64_FORMAT
+					 "\ntables " INT64_FORMAT
 					 "\ngeneration " INT64_FORMAT "\nmembers %s\nplace ",
 					 state->node, state->lease, state->incarnation,
 					 state->ended ? "yes" : "no", state->epoch, state->held_epoch,
+					 state->table_epoch,
 					 members[0] ? state->roster.generation : (int64) 0, members);
 	append_place(&out);
 	appendStringInfoChar(&out, '\n');

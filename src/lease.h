@@ -69,6 +69,7 @@ typedef struct LeaseRow
 	int32_t		ttl_wanted_ms;
 	bool		pause_wanted;
 	char		handover_to[LEASE_NAME_LEN];
+	int64_t		ready_seq;		/* the request that its target is ready for */
 } LeaseRow;
 
 typedef enum LeaseOp

@@ -47,6 +47,7 @@ int			setting_probe_timeout = 3000;
 bool		setting_allow_repair = false;
 int			setting_leases_max = 64;
 int			setting_peers_max = 64;
+int			setting_tables_max = 1024;
 
 char	   *(*settings_judge_conninfo) (const char *list) = NULL;
 
@@ -346,6 +347,10 @@ define_postmaster_settings(void)
 	DefineCustomIntVariable("leasehold.peers_max",
 							"Number of nodes that shared memory has room for.",
 							NULL, &setting_peers_max, 64, 2, 1000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("leasehold.tables_max",
+							"Number of protected tables that shared memory has room for.",
+							NULL, &setting_tables_max, 1024, 16, 100000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
 }
 

@@ -69,6 +69,7 @@ extern int	setting_probe_timeout;	/* ms */
 extern bool setting_allow_repair;
 extern int	setting_leases_max;
 extern int	setting_peers_max;
+extern int	setting_tables_max;
 #pragma GCC visibility pop
 
 /*

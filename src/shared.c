@@ -19,7 +19,9 @@
 #include "compat.h"
 #include "durable.h"
 #include "paths.h"
+#include "opening.h"
 #include "shared.h"
+#include "tables.h"
 
 LeaseholdShared *leasehold_shared = NULL;
 FenceShared *fence_shared = NULL;
@@ -72,7 +74,9 @@ request_shared(void)
 		previous_request_hook();
 	RequestAddinShmemSpace(shared_size());
 	RequestAddinShmemSpace(paths_size());
-	RequestNamedLWLockTranche("leasehold", 3);
+	RequestAddinShmemSpace(tables_size());
+	RequestAddinShmemSpace(opening_size());
+	RequestNamedLWLockTranche("leasehold", 4);
 }
 
 static char *
@@ -233,6 +237,8 @@ startup_shared(void)
 	if (!found)
 		init_shared(leasehold_shared);
 	paths_attach();
+	tables_attach();
+	opening_attach();
 	fence_shared = &leasehold_shared->fence;
 	LWLockRelease(AddinShmemInitLock);
 }
@@ -347,12 +353,13 @@ shared_take_seat(WorkerSeat *seat)
 }
 
 void
-shared_ask_keeper(KeeperAsk ask, bool force, ClockTime until)
+shared_ask_keeper(KeeperAsk ask, const char *lease, bool force, ClockTime until)
 {
 	KeeperBox  *box = &leasehold_shared->box;
 
 	LWLockAcquire(box->lock, LW_EXCLUSIVE);
 	box->ask = ask;
+	strlcpy(box->lease, lease, sizeof(box->lease));
 	box->force = force;
 	box->until = until;
 	pg_write_barrier();

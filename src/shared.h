@@ -247,6 +247,7 @@ typedef struct DurableState
 	bool		ended;			/* that run closed its fence and ended */
 	int64		epoch;			/* the highest ever seen or used */
 	int64		held_epoch;		/* the last one under which it was held */
+	int64		table_epoch;	/* no table lease was used under a higher one */
 	Roster		roster;			/* the last list adopted */
 } DurableState;
 
@@ -317,6 +318,7 @@ typedef struct KeeperBox
 	LWLock	   *lock;
 	pg_atomic_uint64 posted;
 	KeeperAsk	ask;
+	char		lease[LEASEHOLD_NAME_LEN];	/* a table lease; "": the instance's */
 	bool		force;
 	ClockTime	until;			/* forget it after this moment */
 } KeeperBox;
@@ -401,8 +403,9 @@ extern PGDLLEXPORT LeaseholdShared *leasehold_shared;	/* NULL if not preloaded *
 /* Take a seat: whoever wakes the worker finds its latch there. */
 extern void shared_take_seat(WorkerSeat *seat);
 
-/* Fill the request box. */
-extern void shared_ask_keeper(KeeperAsk ask, bool force, ClockTime until);
+/* Fill the request box; "lease" is "" for the instance's. */
+extern void shared_ask_keeper(KeeperAsk ask, const char *lease, bool force,
+							  ClockTime until);
 
 /* Is this instance governed by a lease? */
 static inline bool

@@ -83,7 +83,7 @@ leasehold_acquire(PG_FUNCTION_ARGS)
 		/* somebody else may have put another request into the box */
 		if (asked_at == 0 || now - asked_at >= CLOCK_S)
 		{
-			shared_ask_keeper(ASK_ACQUIRE, force, until);
+			shared_ask_keeper(ASK_ACQUIRE, "", force, until);
 			asked_at = now;
 		}
 		sql_sleep(10);
@@ -146,7 +146,7 @@ leasehold_release(PG_FUNCTION_ARGS)
 				 errmsg("lease \"%s\" is paused", lease),
 				 errhint("leasehold.resume() ends the pause.")));
 	sql_spare_session();
-	shared_ask_keeper(ASK_RELEASE, false, until);
+	shared_ask_keeper(ASK_RELEASE, "", false, until);
 	while (!is_released(epoch, &drained))
 	{
 		if (clock_now() >= until)

@@ -21,20 +21,21 @@
 #include "timeline.h"
 
 #define HEAD_COLUMNS \
-	"s.schema_version, s.store_id, s.generation, s.members, s.settled, s.changes"
+	"s.schema_version, s.store_id, s.generation, s.members, s.settled, s.changes," \
+	" s.protections, s.memberships"
 #define LEASE_COLUMNS(t) \
 	t ".name, " t ".holder, " t ".incarnation, " t ".epoch, " t ".version, " \
 	t ".ttl_ms, " t ".frozen, " t ".reserved_for, " t ".request_seq, " \
 	t ".ttl_wanted_ms, " t ".pause_wanted, " t ".handover_to, " \
 	t ".kind, " t ".scope, " t ".dropped, " t ".system_identifier, " \
 	t ".timeline, " t ".timeline_begin, " t ".timeline_epoch, " \
-	t ".holder_lsn, " t ".sync_set"
+	t ".holder_lsn, " t ".sync_set, " t ".ready_seq"
 
 /* Their places in an answer. */
 enum
 {
 	AT_SCHEMA_VERSION, AT_STORE_ID, AT_GENERATION, AT_MEMBERS, AT_SETTLED,
-	AT_CHANGES,
+	AT_CHANGES, AT_PROTECTIONS, AT_MEMBERSHIPS,
 	AT_LEASE
 };
 enum
@@ -42,7 +43,8 @@ enum
 	COL_NAME, COL_HOLDER, COL_INCARNATION, COL_EPOCH, COL_VERSION, COL_TTL,
 	COL_FROZEN, COL_RESERVED, COL_SEQ, COL_TTL_WANTED, COL_PAUSE_WANTED,
 	COL_HANDOVER, COL_KIND, COL_SCOPE, COL_DROPPED, COL_SYSID, COL_TIMELINE,
-	COL_TIMELINE_BEGIN, COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_SYNC_SET, COL_COUNT
+	COL_TIMELINE_BEGIN, COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_SYNC_SET,
+	COL_READY, COL_COUNT
 };
 #define AT_NODE_INCARNATION (AT_LEASE + COL_COUNT)
 #define AT_NODE_BEAT		(AT_NODE_INCARNATION + 1)
@@ -492,6 +494,7 @@ read_lease(const PGresult *result, int row, int at, StoreLease *lease)
 					 &r->wrote.lsn);
 	get_text(result, row, at + COL_SYNC_SET, r->wrote.sync_set,
 			 sizeof(r->wrote.sync_set));
+	r->ready_seq = get_int(result, row, at + COL_READY);
 }
 
 void
@@ -508,6 +511,8 @@ store_read_answer(const PGresult *result, StoreAnswer *answer)
 	get_text(result, 0, AT_MEMBERS, head->members, sizeof(head->members));
 	head->settled = get_bool(result, 0, AT_SETTLED);
 	head->changes = get_int(result, 0, AT_CHANGES);
+	head->protections = get_int(result, 0, AT_PROTECTIONS);
+	head->memberships = get_int(result, 0, AT_MEMBERSHIPS);
 	answer->effective = !PQgetisnull(result, 0, AT_LEASE + COL_NAME);
 	read_lease(result, 0, AT_LEASE, &answer->lease);
 	answer->node_present = !PQgetisnull(result, 0, AT_NODE_INCARNATION);

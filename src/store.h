@@ -16,7 +16,7 @@
 #include "link.h"
 #include "roster.h"
 
-#define STORE_SCHEMA_VERSION	1
+#define STORE_SCHEMA_VERSION	2
 #define STORE_CHANNEL			"leasehold_store"
 /* why a hand-over was refused, where the asker may try again */
 #define STORE_ANSWER_NOT_ALIVE	"the target node shows no sign of life"
@@ -42,6 +42,8 @@ typedef struct StoreHead
 	int64		generation;
 	bool		settled;
 	int64		changes;
+	int64		protections;	/* the last change of the list of tables */
+	int64		memberships;	/* ... of who takes part in which lease */
 	char		store_id[ROSTER_ID_LEN];
 	char		members[ROSTER_TEXT_LEN];
 } StoreHead;

@@ -22,7 +22,7 @@
 	t "handover_to, " t "answer, " t "kind, " t "scope, " \
 	t "system_identifier, " t "timeline, " t "timeline_begin, " \
 	t "timeline_epoch, " \
-	t "holder_lsn, " t "sync_set, " t "dropped"
+	t "holder_lsn, " t "sync_set, " t "ready_seq, " t "dropped"
 
 /* ------------------------------------------------------------------------
  * Requests
@@ -58,7 +58,7 @@ const char store_create_sql[] =
 "INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
 " SELECT CAST($1 AS text), '', 0, 0, 1, 0, CAST($2 AS integer), false, '', 0,"
 " CAST($2 AS integer), false, '', '', CAST($3 AS text), 'instance',"
-" CAST($4 AS text), CAST($5 AS integer), '', 0, '', '', false"
+" CAST($4 AS text), CAST($5 AS integer), '', 0, '', '', 0, false"
 " FROM leasehold_store.store s WHERE s.id = 1 AND s.generation = $6"
 " ON CONFLICT (name) DO UPDATE SET version = l.version + 1,"
 " ttl_ms = excluded.ttl_ms, ttl_wanted_ms = excluded.ttl_wanted_ms,"
@@ -158,7 +158,7 @@ const char store_rows_sql[] =
  */
 const char store_copy_sql[] =
 "WITH c AS (UPDATE leasehold_store.store SET changes = changes + 1"
-" WHERE id = 1 AND generation = $24 AND NOT settled RETURNING id)"
+" WHERE id = 1 AND generation = $25 AND NOT settled RETURNING id)"
 " INSERT INTO leasehold_store.lease AS l (" ROW_COLUMNS("") ")"
 " SELECT CAST($1 AS text), CAST($2 AS text), CAST($3 AS bigint),"
 " CAST($4 AS bigint), CAST($5 AS bigint), CAST($6 AS bigint),"
@@ -167,7 +167,7 @@ const char store_copy_sql[] =
 " CAST($13 AS text), CAST($14 AS text), CAST($15 AS text), CAST($16 AS text),"
 " CAST($17 AS text), CAST($18 AS integer), CAST($19 AS text),"
 " CAST($20 AS bigint), CAST($21 AS text), CAST($22 AS text),"
-" CAST($23 AS boolean)"
+" CAST($23 AS bigint), CAST($24 AS boolean)"
 " FROM c"
 " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder,"
 " incarnation = excluded.incarnation, epoch = excluded.epoch,"
@@ -181,7 +181,7 @@ const char store_copy_sql[] =
 " timeline = excluded.timeline, timeline_begin = excluded.timeline_begin,"
 " timeline_epoch = excluded.timeline_epoch,"
 " holder_lsn = excluded.holder_lsn,"
-" sync_set = excluded.sync_set, dropped = excluded.dropped"
+" sync_set = excluded.sync_set, ready_seq = excluded.ready_seq, dropped = excluded.dropped"
 " WHERE l.version < excluded.version AND l.epoch <= excluded.epoch"
 " RETURNING l.name";
 
@@ -192,8 +192,9 @@ const char store_settle_sql[] =
 /* A member that lost its memory: another store, on no list, all rows void. */
 const char store_anew_sql[] =
 "INSERT INTO leasehold_store.store AS s"
-" (id, schema_version, store_id, generation, members, settled, changes)"
-" VALUES (1, 1, $1, 0, '', false, 0)"
+" (id, schema_version, store_id, generation, members, settled, changes,"
+" protections, memberships)"
+" VALUES (1, 2, $1, 0, '', false, 0, 0, 0)"
 " ON CONFLICT (id) DO UPDATE SET store_id = excluded.store_id,"
 " generation = 0, members = '', settled = false RETURNING s.store_id";
 

@@ -1,0 +1,160 @@
+/*
+ * tables.c
+ *		Table leases in shared memory.
+ *
+ * See tables.h.  Made by the postmaster with the rest of shared memory.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/shmem.h"
+
+#include "tables.h"
+
+TablesShared *leasehold_tables = NULL;
+
+Size
+tables_list_size(void)
+{
+	return offsetof(TableList, entry) +
+		mul_size(sizeof(TableEntry), setting_tables_max);
+}
+
+Size
+tables_size(void)
+{
+	Size		slots = mul_size(MAXALIGN(sizeof(TableSlot)) +
+								 MAXALIGN(sizeof(TableStatus)),
+								 setting_leases_max);
+
+	return add_size(MAXALIGN(sizeof(TablesShared)) + 2 * MAXALIGN(tables_list_size()),
+					slots);
+}
+
+static void
+init_slot(TableSlot *slot)
+{
+	pg_atomic_init_u64(&slot->lease.deadline, 0);
+	pg_atomic_init_u64(&slot->lease.epoch, 0);
+	pg_atomic_init_u64(&slot->version, 0);
+	pg_atomic_init_u64(&slot->closed_epoch, 0);
+	pg_atomic_init_u64(&slot->highest_epoch, 0);
+}
+
+static void
+init_tables(TablesShared *tables)
+{
+	char	   *at = (char *) tables + MAXALIGN(sizeof(TablesShared));
+
+	memset(tables, 0, tables_size());
+	tables->slot = (TableSlot *) at;
+	at += MAXALIGN(sizeof(TableSlot) * setting_leases_max);
+	for (int i = 0; i < 2; i++)
+	{
+		tables->page[i] = (TableList *) at;
+		at += MAXALIGN(tables_list_size());
+	}
+	tables->status = (TableStatus *) at;
+	for (int i = 0; i < setting_leases_max; i++)
+		init_slot(&tables->slot[i]);
+	pg_atomic_init_u32(&tables->generation, 0);
+	pg_atomic_init_u32(&tables->current, 0);
+	pg_atomic_init_u32(&tables->nslots, 0);
+	pg_atomic_init_u32(&tables->on_disk, 0);
+	tables->status_lock = &GetNamedLWLockTranche("leasehold")[3].lock;
+}
+
+/* The caller holds AddinShmemInitLock. */
+void
+tables_attach(void)
+{
+	bool		found;
+
+	leasehold_tables = ShmemInitStruct("leasehold tables", tables_size(), &found);
+	if (!found)
+		init_tables(leasehold_tables);
+}
+
+/* ------------------------------------------------------------------------
+ * The list
+ * ------------------------------------------------------------------------
+ */
+
+void
+tables_publish(const TableList *list)
+{
+	TablesShared *tables = leasehold_tables;
+	uint32		generation = pg_atomic_read_u32(&tables->generation);
+	uint32		other = 1 - pg_atomic_read_u32(&tables->current);
+	TableList  *page = tables->page[other];
+
+	if (generation == 0 && list->n == 0 && !list->unknown)
+		return;
+	memcpy(page, list, offsetof(TableList, entry) + sizeof(TableEntry) * list->n);
+	page->generation = generation + 1;
+	pg_write_barrier();
+	pg_atomic_write_u32(&tables->current, other);
+	pg_write_barrier();
+	pg_atomic_write_u32(&tables->generation, generation + 1);
+	pg_memory_barrier();
+}
+
+/*
+ * The page that was current is written again only by the change after the next,
+ * and bears another generation then.
+ */
+bool
+tables_read(TableList *list)
+{
+	TablesShared *tables = leasehold_tables;
+
+	for (int i = 0; i < 1000; i++)
+	{
+		uint32		before = pg_atomic_read_u32(&tables->generation);
+		TableList  *page;
+
+		pg_read_barrier();
+		page = tables->page[pg_atomic_read_u32(&tables->current)];
+		memcpy(list, page, offsetof(TableList, entry));
+		if (list->n < 0 || list->n > setting_tables_max)
+			continue;
+		memcpy(list->entry, page->entry, sizeof(TableEntry) * list->n);
+		pg_read_barrier();
+		if (list->generation == before &&
+			pg_atomic_read_u32(&tables->generation) == before)
+			return true;
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------------
+ * Slots
+ * ------------------------------------------------------------------------
+ */
+
+int
+tables_find_slot(const char *lease)
+{
+	int			n = (int) pg_atomic_read_u32(&leasehold_tables->nslots);
+
+	pg_read_barrier();
+	for (int i = 0; i < n; i++)
+		if (strcmp(leasehold_tables->slot[i].name, lease) == 0)
+			return i;
+	return TABLES_NO_SLOT;
+}
+
+int
+tables_give_slot(const char *lease)
+{
+	TablesShared *tables = leasehold_tables;
+	int			slot = tables_find_slot(lease);
+	int			n = (int) pg_atomic_read_u32(&tables->nslots);
+
+	if (slot != TABLES_NO_SLOT || n == setting_leases_max)
+		return slot;
+	strlcpy(tables->slot[n].name, lease, sizeof(tables->slot[n].name));
+	pg_write_barrier();
+	pg_atomic_write_u32(&tables->nslots, (uint32) n + 1);
+	return n;
+}
