@@ -169,6 +169,7 @@ typedef struct LeaseState
 	ClockTime	stagger;		/* how long to let better candidates go first */
 	ClockTime	not_before;		/* back-off after an attempt that failed */
 	ClockTime	abstain_until;	/* after a release: leave it to others */
+	ClockTime	ahead;			/* send what is due this much later, too */
 	int64_t		durable_epoch;	/* highest epoch written to disk (R1) */
 	bool		writable;		/* the instance is out of recovery ... */
 	int32_t		timeline;		/* ... on this timeline ... */
@@ -251,6 +252,12 @@ extern void lease_failed(LeaseState *lease, int member, ClockTime now);
 
 /* Let time pass: lose, win, abandon, begin to acquire. */
 extern void lease_tick(LeaseState *lease, ClockTime now);
+
+/*
+ * What lease_next() would have sent to this member now; "ahead" brings renewals
+ * and looks forward, so that those of many leases go together.
+ */
+extern LeaseOp lease_wants(const LeaseState *lease, int member, ClockTime now);
 
 /*
  * lease_next

@@ -94,7 +94,7 @@ choose_op(const LeaseState *lease, const LeaseMember *member, ClockTime now)
 		{
 			if (member->contribution == 0 ||
 				rule_promise_changed(lease, row) ||
-				now >= member->renewed_at + lease_renew_interval(lease))
+				now + lease->ahead >= member->renewed_at + lease_renew_interval(lease))
 				return LEASE_OP_RENEW;
 			return LEASE_OP_NONE;
 		}
@@ -102,20 +102,27 @@ choose_op(const LeaseState *lease, const LeaseMember *member, ClockTime now)
 			row->epoch < lease->epoch && rule_takeable(lease, member, now))
 			return LEASE_OP_ACQUIRE;
 	}
-	if (member->look_now || now >= member->looked_at + look_interval)
+	if (member->look_now || now + lease->ahead >= member->looked_at + look_interval)
 		return LEASE_OP_LOOK;
 	return LEASE_OP_NONE;
+}
+
+LeaseOp
+lease_wants(const LeaseState *lease, int i, ClockTime now)
+{
+	const LeaseMember *member = &lease->member[i];
+
+	if (member->in_flight || member->occupied || !member->reachable)
+		return LEASE_OP_NONE;
+	return choose_op(lease, member, now);
 }
 
 bool
 lease_next(LeaseState *lease, int i, ClockTime now, LeaseRequest *request)
 {
 	LeaseMember *member = &lease->member[i];
-	LeaseOp		op;
+	LeaseOp		op = lease_wants(lease, i, now);
 
-	if (member->in_flight || member->occupied || !member->reachable)
-		return false;
-	op = choose_op(lease, member, now);
 	if (op == LEASE_OP_NONE)
 		return false;
 

@@ -17,7 +17,7 @@
 
 #include "clock.h"
 
-#define LINK_PARAMS_MAX		24
+#define LINK_PARAMS_MAX		28
 
 typedef enum LinkState
 {

@@ -18,19 +18,13 @@
 #include "store.h"
 #include "store_care.h"
 #include "store_paths.h"
+#include "store_rows.h"
+#include "store_tables.h"
 #include "timeline.h"
 
 #define HEAD_COLUMNS \
 	"s.schema_version, s.store_id, s.generation, s.members, s.settled, s.changes," \
 	" s.protections, s.memberships"
-#define LEASE_COLUMNS(t) \
-	t ".name, " t ".holder, " t ".incarnation, " t ".epoch, " t ".version, " \
-	t ".ttl_ms, " t ".frozen, " t ".reserved_for, " t ".request_seq, " \
-	t ".ttl_wanted_ms, " t ".pause_wanted, " t ".handover_to, " \
-	t ".kind, " t ".scope, " t ".dropped, " t ".system_identifier, " \
-	t ".timeline, " t ".timeline_begin, " t ".timeline_epoch, " \
-	t ".holder_lsn, " t ".sync_set, " t ".ready_seq"
-
 /* Their places in an answer. */
 enum
 {
@@ -38,15 +32,7 @@ enum
 	AT_CHANGES, AT_PROTECTIONS, AT_MEMBERSHIPS,
 	AT_LEASE
 };
-enum
-{
-	COL_NAME, COL_HOLDER, COL_INCARNATION, COL_EPOCH, COL_VERSION, COL_TTL,
-	COL_FROZEN, COL_RESERVED, COL_SEQ, COL_TTL_WANTED, COL_PAUSE_WANTED,
-	COL_HANDOVER, COL_KIND, COL_SCOPE, COL_DROPPED, COL_SYSID, COL_TIMELINE,
-	COL_TIMELINE_BEGIN, COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_SYNC_SET,
-	COL_READY, COL_COUNT
-};
-#define AT_NODE_INCARNATION (AT_LEASE + COL_COUNT)
+#define AT_NODE_INCARNATION (AT_LEASE + STORE_LEASE_COLUMNS)
 #define AT_NODE_BEAT		(AT_NODE_INCARNATION + 1)
 
 /*
@@ -61,7 +47,7 @@ static const char identify_sql[] =
 " pg_catalog.current_setting('synchronous_commit')";
 
 static const char look_sql[] =
-"SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("l") ", n.incarnation, n.beat"
+"SELECT " HEAD_COLUMNS ", " STORE_LEASE("l") ", n.incarnation, n.beat"
 " FROM leasehold_store.store s"
 " LEFT JOIN leasehold_store.lease l ON l.name = $1"
 " LEFT JOIN leasehold_store.node n ON n.name = $2"
@@ -76,12 +62,12 @@ static const char acquire_sql[] =
 " reserved_for = '', handover_to = '', answer = ''"
 " FROM c WHERE lease.name = $9 AND lease.epoch = $10 AND lease.version = $11"
 " AND lease.epoch < $4 AND NOT lease.dropped AND (NOT lease.frozen OR $8)"
-" RETURNING " LEASE_COLUMNS("lease") "),"
+" RETURNING " STORE_LEASE("lease") "),"
 " h AS (INSERT INTO leasehold_store.history"
 " (lease, epoch, to_node, from_node, reason, at)"
 " SELECT name, epoch, holder, $12, $13, current_timestamp FROM a"
 " ON CONFLICT (lease, epoch, to_node) DO NOTHING)"
-" SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("a") ", NULL, NULL"
+" SELECT " HEAD_COLUMNS ", " STORE_LEASE("a") ", NULL, NULL"
 " FROM leasehold_store.store s LEFT JOIN a ON true WHERE s.id = 1";
 
 /* With the heartbeat: one round trip per member and tick. */
@@ -95,8 +81,8 @@ static const char renew_sql[] =
 " WHERE name = $7 AND holder = $1 AND incarnation = $2 AND epoch = $12"
 " AND version < $3 AND EXISTS (SELECT 1 FROM leasehold_store.store"
 " WHERE id = 1 AND generation = $13 AND settled)"
-" RETURNING " LEASE_COLUMNS("lease") ")"
-" SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("r") ", b.incarnation, b.beat"
+" RETURNING " STORE_LEASE("lease") ")"
+" SELECT " HEAD_COLUMNS ", " STORE_LEASE("r") ", b.incarnation, b.beat"
 " FROM leasehold_store.store s LEFT JOIN r ON true LEFT JOIN b ON true"
 " WHERE s.id = 1";
 
@@ -106,12 +92,12 @@ static const char release_sql[] =
 " timeline = $10, timeline_begin = $11, timeline_epoch = $12,"
 " holder_lsn = $13, sync_set = $14"
 " WHERE name = $6 AND holder = $1 AND incarnation = $2 AND epoch = $7"
-" AND version < $3 AND (NOT frozen OR $9) RETURNING " LEASE_COLUMNS("lease") "),"
+" AND version < $3 AND (NOT frozen OR $9) RETURNING " STORE_LEASE("lease") "),"
 " h AS (INSERT INTO leasehold_store.history"
 " (lease, epoch, to_node, from_node, reason, at)"
 " SELECT name, epoch, '', $1, $8, current_timestamp FROM r"
 " ON CONFLICT (lease, epoch, to_node) DO NOTHING)"
-" SELECT " HEAD_COLUMNS ", " LEASE_COLUMNS("r") ", NULL, NULL"
+" SELECT " HEAD_COLUMNS ", " STORE_LEASE("r") ", NULL, NULL"
 " FROM leasehold_store.store s LEFT JOIN r ON true WHERE s.id = 1";
 
 static const char beat_sql[] =
@@ -134,7 +120,7 @@ static const char nodes_sql[] =
 " version FROM leasehold_store.node ORDER BY name";
 
 static const char leases_sql[] =
-"SELECT " LEASE_COLUMNS("l") " FROM leasehold_store.lease l"
+"SELECT " STORE_LEASE("l") " FROM leasehold_store.lease l"
 " WHERE NOT l.dropped ORDER BY l.name";
 
 static const char history_sql[] =
@@ -165,7 +151,9 @@ const char *const store_statements[] = {
 	store_mail_sql, store_mail_answer_sql, store_outage_sql,
 	store_outages_sql, store_post_sql, store_read_answer_sql,
 	store_clear_mail_sql, store_post_repair_sql, store_clear_repair_sql,
-	store_sweep_mail_sql, NULL
+	store_sweep_mail_sql, store_look_batch_sql, store_acquire_batch_sql,
+	store_renew_batch_sql, store_release_batch_sql, store_memberships_sql,
+	store_protections_sql, store_known_sql, store_ready_sql, NULL
 };
 
 /* ------------------------------------------------------------------------
@@ -459,15 +447,15 @@ store_read_identify(const PGresult *result, StoreServer *server)
 	return true;
 }
 
-static void
-read_lease(const PGresult *result, int row, int at, StoreLease *lease)
+void
+store_read_lease(const PGresult *result, int row, int at, StoreLease *lease)
 {
 	LeaseRow   *r = &lease->row;
 
 	memset(lease, 0, sizeof(*lease));
-	if (PQgetisnull(result, row, at + COL_NAME))
+	if (PQgetisnull(result, row, at + STORE_COL_NAME))
 		return;
-	get_text(result, row, at + COL_NAME, lease->name, sizeof(lease->name));
+	get_text(result, row, at + STORE_COL_NAME, lease->name, sizeof(lease->name));
 	get_text(result, row, at + COL_HOLDER, r->holder, sizeof(r->holder));
 	r->incarnation = (uint64) get_int(result, row, at + COL_INCARNATION);
 	r->epoch = get_int(result, row, at + COL_EPOCH);
@@ -513,8 +501,8 @@ store_read_answer(const PGresult *result, StoreAnswer *answer)
 	head->changes = get_int(result, 0, AT_CHANGES);
 	head->protections = get_int(result, 0, AT_PROTECTIONS);
 	head->memberships = get_int(result, 0, AT_MEMBERSHIPS);
-	answer->effective = !PQgetisnull(result, 0, AT_LEASE + COL_NAME);
-	read_lease(result, 0, AT_LEASE, &answer->lease);
+	answer->effective = !PQgetisnull(result, 0, AT_LEASE + STORE_COL_NAME);
+	store_read_lease(result, 0, AT_LEASE, &answer->lease);
 	answer->node_present = !PQgetisnull(result, 0, AT_NODE_INCARNATION);
 	answer->node_incarnation = (uint64) get_int(result, 0, AT_NODE_INCARNATION);
 	answer->node_beat = get_int(result, 0, AT_NODE_BEAT);
@@ -549,10 +537,10 @@ store_read_leases(const PGresult *result, StoreLease *lease, int max)
 {
 	int			n = Min(PQntuples(result), max);
 
-	if (PQnfields(result) != COL_COUNT)
+	if (PQnfields(result) != STORE_LEASE_COLUMNS)
 		return 0;
 	for (int i = 0; i < n; i++)
-		read_lease(result, i, 0, &lease[i]);
+		store_read_lease(result, i, 0, &lease[i]);
 	return n;
 }
 
