@@ -212,4 +212,17 @@ compat_find_setting(const char *name)
 }
 #endif
 
+/* All processes that can have a transaction, prepared ones included. */
+static inline int
+compat_proc_count(void)
+{
+	return (int) ProcGlobal->allProcCount;
+}
+
+static inline volatile PGPROC *
+compat_proc(int i)
+{
+	return &ProcGlobal->allProcs[i];
+}
+
 #endif							/* LEASEHOLD_COMPAT_H */

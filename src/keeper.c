@@ -24,11 +24,12 @@
 #include "access/xlog.h"
 
 #include "compat.h"
-#include "keeper.h"
+#include "keeper_tables.h"
 #include "workers.h"
 
 #define LAST_WORDS_MAX	(2 * CLOCK_S)	/* after the postmaster's death */
 #define RENAME_GRACE	CLOCK_S
+#define TABLE_EPOCHS	16
 #define END_ANSWER_MAX	(CLOCK_S / 4)	/* for the steward's answer */
 
 /* ------------------------------------------------------------------------
@@ -74,6 +75,7 @@ take_intervals(Keeper *keeper, bool first)
 	keeper->lease.margin_setting_ms = keeper->margin_ms;
 	keeper->lease.renew_setting_ms = keeper->renew_ms;
 	keeper->lease.look_setting_ms = keeper->look_ms;
+	keeper_tables_take_intervals(keeper);
 }
 
 /* Connect to the members that leasehold.store names now. */
@@ -98,6 +100,7 @@ take_store(Keeper *keeper, ClockTime now)
 	}
 	MemoryContextSwitchTo(old);
 	lease_set_members(&keeper->lease, keeper->n, keeper->roster.n);
+	keeper_tables_set_members(keeper);
 	keeper->sockets_changed = true;
 }
 
@@ -196,6 +199,17 @@ follow_lease_name(Keeper *keeper, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
+/* Some epochs more than are needed now: each costs a write. */
+static int64
+table_epoch(const Keeper *keeper)
+{
+	int64		epoch = Max(keeper->persisted.table_epoch,
+							keeper->to_persist.table_epoch);
+
+	return keeper->tables->epoch_to_persist > epoch ?
+		keeper->tables->epoch_to_persist + TABLE_EPOCHS : epoch;
+}
+
 static void
 follow_disk(Keeper *keeper)
 {
@@ -210,10 +224,12 @@ follow_disk(Keeper *keeper)
 		{
 			keeper->roster = keeper->persisted.roster;
 			lease_set_members(&keeper->lease, keeper->n, keeper->roster.n);
+			keeper_tables_set_members(keeper);
 			members_judge(keeper);
 		}
 	}
-	if (keeper->name[0] == '\0' && keeper->persisted.lease[0] == '\0')
+	if (keeper->name[0] == '\0' && keeper->persisted.lease[0] == '\0' &&
+		!keeper_tables_used(keeper))
 		return;
 
 	strlcpy(fresh.node, keeper->self.name, sizeof(fresh.node));
@@ -225,6 +241,7 @@ follow_disk(Keeper *keeper)
 	fresh.held_epoch = keeper->persisted.held_epoch;
 	if (keeper->lease.pinned && keeper->lease.phase == LEASE_HOLDER)
 		fresh.held_epoch = Max(fresh.held_epoch, keeper->lease.epoch);
+	fresh.table_epoch = table_epoch(keeper);
 	fresh.roster = keeper->roster_next.generation > keeper->roster.generation ?
 		keeper->roster_next : keeper->roster;
 	if (memcmp(&fresh, want, sizeof(fresh)) != 0)
@@ -250,6 +267,9 @@ health_timeout(Keeper *keeper, ClockTime stamp, ClockTime now)
 	ClockTime	timeout = clock_ms(setting_health_timeout > 0 ?
 								   setting_health_timeout :
 								   keeper->lease.ttl_ms);
+
+	if (setting_health_timeout == 0 && keeper->tables->ttl_min > 0)
+		timeout = clock_min(timeout, keeper->tables->ttl_min);
 
 	if (timeout != keeper->health_timeout)
 	{
@@ -279,11 +299,13 @@ follow_health(Keeper *keeper, ClockTime now)
 				(errmsg("leasehold: letting go of the lease, because the instance fails its health check")));
 		keeper_begin_drain(keeper, DRAIN_UNHEALTHY, "", CLOCK_S / 2, now);
 	}
-	keeper->lease.able = keeper_is_candidate(keeper) && healthy &&
-		!keeper->ending && keeper->name[0] != '\0' &&
-		strcmp(keeper->name, settings_lease()) == 0 &&
+	if (!healthy && !keeper->orphaned)
+		keeper_tables_let_go(keeper, now);
+	keeper->fit = healthy && !keeper->ending &&
 		keeper->persisted.incarnation == keeper->lease.incarnation &&
 		members_name_verdict(keeper, now) == NAME_MINE;
+	keeper->lease.able = keeper_is_candidate(keeper) && keeper->fit &&
+		keeper->name[0] != '\0' && strcmp(keeper->name, settings_lease()) == 0;
 }
 
 static void
@@ -316,6 +338,7 @@ turn(Keeper *keeper)
 	publish_fence(keeper);
 	keeper_follow_handover(keeper, now);
 	keeper_follow_drain(keeper, now);
+	keeper_tables_turn(keeper, keeper->fit, now);
 	follow_lease_name(keeper, now);
 	keeper_order_instance(keeper, now);
 	keeper_choose_role(keeper);
@@ -360,6 +383,7 @@ next_wakeup(Keeper *keeper, ClockTime now)
 
 	for (int i = 0; i < keeper->n; i++)
 		at = clock_min(at, member_due(keeper, i, now));
+	at = clock_min(at, keeper_tables_wakeup(keeper, now));
 	if (keeper->lease.phase == LEASE_DRAINING)
 		at = clock_min(at, now + CLOCK_MS);
 	if (keeper->lease.phase == LEASE_HOLDER)
@@ -422,6 +446,7 @@ begin_end(Keeper *keeper, DrainWhy why)
 	if (keeper->lease.phase == LEASE_DRAINING)
 		keeper->drain_why = why;
 	keeper_begin_drain(keeper, why, "", limit / 2, now);
+	keeper_tables_begin_end(keeper, limit, now);
 	if (keeper->lease.phase == LEASE_ACQUIRING)
 		lease_close(&keeper->lease, now);
 	publish_fence(keeper);
@@ -465,8 +490,10 @@ may_end(const Keeper *keeper)
 		return false;
 	if (clock_now() >= keeper->end_at)
 		return true;
+	if (!keeper_tables_may_end(keeper))
+		return false;
 	if (keeper->lease.phase == LEASE_DRAINING)
-		return keeper_keeps_row(keeper) && keeper_is_drained();
+		return keeper_keeps_row(keeper) && keeper_is_drained(FENCE_BIT_ALL);
 	if (keeper->lease.phase != LEASE_FOLLOWER)
 		return false;
 	for (int i = 0; i < keeper->n; i++)
@@ -486,7 +513,10 @@ close_fence_at_exit(int code, Datum arg)
 	Keeper	   *keeper = (Keeper *) DatumGetPointer(arg);
 
 	if (keeper->ending)
+	{
 		pg_atomic_write_u64(&leasehold_shared->fence.instance.deadline, 0);
+		keeper_tables_close_fence();
+	}
 }
 
 static Keeper *
@@ -498,6 +528,7 @@ make_keeper(void)
 	keeper->member = palloc0(sizeof(KeeperMember) * LEASE_MEMBERS_MAX);
 	keeper->candidate = palloc0(sizeof(Candidate) * setting_peers_max);
 	keeper->node = palloc0(sizeof(SurveyNode) * setting_peers_max);
+	keeper->tables = keeper_tables_make();
 	keeper->config_context = AllocSetContextCreate(TopMemoryContext,
 												   "leasehold settings",
 												   ALLOCSET_SMALL_SIZES);
@@ -517,6 +548,7 @@ start(Keeper *keeper)
 	describe_self(keeper);
 	take_lease_name(keeper);
 	resume(keeper);
+	keeper_protect_start(keeper);
 	take_intervals(keeper, true);
 	take_store(keeper, clock_now());
 	pg_atomic_write_u32(&leasehold_shared->end_question, END_NOT_ASKED);

@@ -37,7 +37,14 @@ typedef enum MemberTask
 	TASK_LEASES,
 	TASK_HISTORY,
 	TASK_NOTIFY,
-	TASK_ANSWER
+	TASK_ANSWER,
+	/* of leases of tables */
+	TASK_BATCH,
+	TASK_MEMBERSHIPS,
+	TASK_PROTECTIONS,
+	TASK_KNOWN,
+	TASK_READY,
+	TASK_TABLE_ANSWER
 } MemberTask;
 
 typedef struct KeeperMember
@@ -125,6 +132,7 @@ typedef struct Keeper
 	ClockTime	end_at;
 
 	/* health */
+	bool		fit;			/* nothing but a lease's own affairs stands against it */
 	ClockTime	health_timeout;
 	ClockTime	health_grace;	/* holds until the first stamp after ... */
 	ClockTime	health_changed_at;	/* ... the timeout changed */
@@ -151,6 +159,8 @@ typedef struct Keeper
 	ClockTime	leases_at;
 	ClockTime	history_at;
 	int64		history_epoch;
+
+	struct KeeperTables *tables;	/* keeper_tables.h */
 
 	/* measurements */
 	ClockTime	last_renewal;
@@ -183,6 +193,10 @@ extern void member_close(Keeper *keeper, int i, ClockTime now);
 
 /* How long a member has for an answer: so that a second attempt fits the ttl. */
 extern ClockTime keeper_request_timeout(const Keeper *keeper);
+
+/* A session with the member stands, or is gone; is it counted? */
+extern void keeper_set_reachable(Keeper *keeper, int i, bool reachable,
+								 bool counted);
 
 /* Judge all members by the present list, and go over to another (R10). */
 extern void members_judge(Keeper *keeper);
@@ -217,8 +231,11 @@ extern void keeper_begin_drain(Keeper *keeper, DrainWhy why,
 							   ClockTime now);
 extern void keeper_follow_drain(Keeper *keeper, ClockTime now);
 
-/* Is no backend between the check before a commit and its end? */
-extern bool keeper_is_drained(void);
+/*
+ * Is no backend between the check before a commit and its end, with a
+ * transaction that concerns one of these leases (FENCE_BIT_ of tables.h)?
+ */
+extern bool keeper_is_drained(uint32 leases);
 
 /* Does the row stay this node's, for its next run? */
 extern bool keeper_keeps_row(const Keeper *keeper);

@@ -8,7 +8,7 @@
  */
 #include "postgres.h"
 
-#include "keeper.h"
+#include "keeper_tables.h"
 #include "lease_rules.h"
 
 /* How long a hand-over may wait for the nodes to be read. */
@@ -33,12 +33,12 @@ keeper_begin_drain(Keeper *keeper, DrainWhy why, const char *reserve_for,
 }
 
 bool
-keeper_is_drained(void)
+keeper_is_drained(uint32 leases)
 {
 	FenceShared *fence = &leasehold_shared->fence;
 
 	for (int i = 0; i < fence->nbackends; i++)
-		if (pg_atomic_read_u32(&fence->backends[i].backend.in_commit) != 0)
+		if ((pg_atomic_read_u32(&fence->backends[i].backend.in_commit) & leases) != 0)
 			return false;
 	return true;
 }
@@ -127,14 +127,14 @@ keeper_follow_drain(Keeper *keeper, ClockTime now)
 {
 	if (keeper->lease.phase == LEASE_DRAINING)
 	{
-		bool		drained = keeper_is_drained() && keeper_is_flushed(keeper);
+		bool		drained = keeper_is_drained(FENCE_BIT_ALL) && keeper_is_flushed(keeper);
 
 		if (handover_withdrawn(keeper))
 			undo_drain(keeper, "the hand-over was withdrawn", now);
 		else if (drained || now >= keeper->drain_until)
 			end_drain(keeper, drained, now);
 	}
-	if (keeper->lease.phase != LEASE_DRAINING)
+	if (keeper->lease.phase != LEASE_DRAINING && keeper->tables->ndraining == 0)
 		pg_atomic_write_u32(&leasehold_shared->fence.draining, 0);
 	if (keeper->lease.phase == LEASE_HOLDER)
 		keeper->drain_why = DRAIN_NONE;
@@ -157,6 +157,11 @@ keeper_serve_box(Keeper *keeper, ClockTime now)
 		return;
 	keeper->box_served = posted;
 	pg_read_barrier();
+	if (box->lease[0] != '\0')
+	{
+		keeper_moves_serve_box(keeper, box, now);
+		return;
+	}
 	switch (box->ask)
 	{
 		case ASK_ACQUIRE:

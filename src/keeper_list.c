@@ -7,12 +7,23 @@
  */
 #include "postgres.h"
 
-#include "keeper.h"
+#include "keeper_tables.h"
 
 ClockTime
 keeper_request_timeout(const Keeper *keeper)
 {
-	return clock_max(clock_ms(keeper->lease.ttl_ms) / 3, 50 * CLOCK_MS);
+	ClockTime	ttl = clock_ms(keeper->lease.ttl_ms);
+
+	if (keeper->tables->ttl_min > 0 && keeper->tables->ttl_min < ttl)
+		ttl = keeper->tables->ttl_min;
+	return clock_max(ttl / 3, 50 * CLOCK_MS);
+}
+
+void
+keeper_set_reachable(Keeper *keeper, int i, bool reachable, bool counted)
+{
+	lease_set_reachable(&keeper->lease, i, reachable, counted);
+	keeper_tables_set_reachable(keeper, i, reachable, counted);
 }
 
 static void
@@ -49,10 +60,13 @@ judge_one(Keeper *keeper, int i, const RosterReport *report)
 						roster_standing_text(standing))));
 	/* one that does not say what it is may be what it was */
 	if (standing == ROSTER_OTHER_SYSTEM && member->server.sysid[0] != '\0')
+	{
 		lease_forgotten(&keeper->lease, i);
+		keeper_tables_forgotten(keeper, i);
+	}
 	member->standing = standing;
-	lease_set_reachable(&keeper->lease, i, keeper->lease.member[i].reachable,
-						standing == ROSTER_COUNTED);
+	keeper_set_reachable(keeper, i, keeper->lease.member[i].reachable,
+						 standing == ROSTER_COUNTED);
 }
 
 void

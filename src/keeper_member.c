@@ -16,7 +16,7 @@
 #include "storage/latch.h"
 
 #include "compat.h"
-#include "keeper.h"
+#include "keeper_tables.h"
 
 #define BACKOFF_MIN		(20 * CLOCK_MS)
 #define BACKOFF_MAX		(2 * CLOCK_S)
@@ -85,8 +85,7 @@ rest(Keeper *keeper, int i, ClockTime now)
 	member->backoff = clock_min(clock_max(2 * member->backoff, BACKOFF_MIN),
 								longest);
 	member->rest_until = now + (ClockTime) ((double) member->backoff * jitter);
-	lease_set_reachable(&keeper->lease, i, false,
-						keeper->lease.member[i].counted);
+	keeper_set_reachable(keeper, i, false, keeper->lease.member[i].counted);
 }
 
 static void
@@ -96,10 +95,13 @@ drop_session(Keeper *keeper, int i, ClockTime now)
 
 	if (member->task == TASK_LEASE)
 		lease_failed(&keeper->lease, i, now);
+	else if (member->task == TASK_BATCH)
+		keeper_batch_failed(keeper, i, now);
+	else
+		keeper_tables_chore_done(keeper, i, member->task, NULL);
 	member->task = TASK_NONE;
 	member->ready = false;
-	lease_set_reachable(&keeper->lease, i, false,
-						keeper->lease.member[i].counted);
+	keeper_set_reachable(keeper, i, false, keeper->lease.member[i].counted);
 	link_close(&member->link);
 	keeper->sockets_changed = true;
 }
@@ -137,7 +139,10 @@ note_peer(Keeper *keeper, int i, const StoreServer *server)
 			 PQhostaddr(member->link.conn) ? PQhostaddr(member->link.conn) : "",
 			 PQport(member->link.conn), server->sysid, server->timeline);
 	if (strcmp(peer, member->peer) != 0)
+	{
 		lease_restart_observation(&keeper->lease, i);
+		keeper_tables_restart_observation(keeper, i);
+	}
 	strlcpy(member->peer, peer, sizeof(member->peer));
 	member->server = *server;
 }
@@ -227,6 +232,8 @@ got_lease_answer(Keeper *keeper, int i, const PGresult *result, ClockTime now)
 		clear_fault(member);
 	member->head = answer.head;
 	member->head_known = true;
+	keeper->tables->protections_wanted[i] = answer.head.protections;
+	keeper->tables->memberships_wanted[i] = answer.head.memberships;
 	if (answer.effective && answer.lease.row.present)
 	{
 		strlcpy(keeper->kind, answer.lease.kind, sizeof(keeper->kind));
@@ -266,6 +273,10 @@ got_error(Keeper *keeper, int i, MemberTask task, const PGresult *result,
 	link_note_error(&member->link, result);
 	if (task == TASK_LEASE)
 		lease_failed(&keeper->lease, i, now);
+	else if (task == TASK_BATCH)
+		keeper_batch_failed(keeper, i, now);
+	else
+		keeper_tables_chore_done(keeper, i, task, NULL);
 	/* a lost race with another transaction is no fault of the member */
 	if (strncmp(member->link.sqlstate, "40", 2) == 0)
 		return;
@@ -275,7 +286,8 @@ got_error(Keeper *keeper, int i, MemberTask task, const PGresult *result,
 			   "it holds no lease store (load leasehold-store.sql there, or call leasehold.init_store())" :
 			   member->link.fault);
 	member->write_fault = task == TASK_BEAT || task == TASK_JOIN ||
-		task == TASK_ANSWER ||
+		task == TASK_ANSWER || task == TASK_KNOWN || task == TASK_READY ||
+		(task == TASK_BATCH && keeper->tables->batch[i].op != LEASE_OP_LOOK) ||
 		(task == TASK_LEASE && member->request.op != LEASE_OP_LOOK);
 	if (task == TASK_BEAT || task == TASK_JOIN)
 		note_written(keeper, i, false);
@@ -321,6 +333,16 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 			break;
 		case TASK_LEASE:
 			got_lease_answer(keeper, i, result, now);
+			break;
+		case TASK_BATCH:
+			keeper_batch_answered(keeper, i, result, now);
+			break;
+		case TASK_MEMBERSHIPS:
+		case TASK_PROTECTIONS:
+		case TASK_KNOWN:
+		case TASK_READY:
+		case TASK_TABLE_ANSWER:
+			keeper_tables_chore_done(keeper, i, task, result);
 			break;
 		case TASK_BEAT:
 		case TASK_JOIN:
@@ -396,6 +418,7 @@ member_poll(Keeper *keeper, int i)
 		member->link.notified = false;
 		keeper->lease.member[i].look_now = true;
 		keeper->lease.member[i].retry_at = 0;
+		keeper_tables_look_now(keeper, i);
 	}
 	keeper->lease.member[i].occupied = member->link.state == LINK_BUSY;
 	if (socket != member->link.socket || wants != member->link.wants ||
@@ -509,11 +532,24 @@ joins(const Keeper *keeper, const KeeperMember *member, ClockTime now)
 						 now) == NAME_FREE;
 }
 
+/* Governed, or a part of leases of tables: then it has a node row. */
+static bool
+is_one_of_the_group(const Keeper *keeper)
+{
+	if (keeper->ending || keeper->persisted.incarnation != keeper->lease.incarnation)
+		return false;
+	if (keeper->name[0] == '\0' && settings_lease()[0] == '\0')
+		return keeper_tables_used(keeper);
+	return keeper->renamed_since == 0 && keeper->name[0] != '\0' &&
+		strcmp(keeper->name, settings_lease()) == 0;
+}
+
 /* Is there anything besides the lease to say to this member? */
 static MemberTask
 next_chore(const Keeper *keeper, int i, ClockTime now)
 {
 	const KeeperMember *member = &keeper->member[i];
+	MemberTask	chore;
 
 	if (member->notify_due)
 		return TASK_NOTIFY;
@@ -524,9 +560,9 @@ next_chore(const Keeper *keeper, int i, ClockTime now)
 		return TASK_NONE;
 	if (member->answer_due)
 		return TASK_ANSWER;
-	if (keeper->name[0] != '\0' && keeper->renamed_since == 0 &&
-		strcmp(keeper->name, settings_lease()) == 0 && !keeper->ending &&
-		keeper->persisted.incarnation == keeper->lease.incarnation)
+	if ((chore = keeper_tables_chore(keeper, i)) != TASK_NONE)
+		return chore;
+	if (is_one_of_the_group(keeper))
 	{
 		if (joins(keeper, member, now))
 			return TASK_JOIN;
@@ -590,7 +626,7 @@ send_chore(Keeper *keeper, int i, MemberTask task, ClockTime now,
 			keeper->history_at = now;
 			return store_send_history(link, SURVEY_HISTORY_MAX, deadline);
 		default:
-			return true;
+			return keeper_tables_send_chore(keeper, i, task, deadline);
 	}
 }
 
@@ -611,8 +647,7 @@ member_advance(Keeper *keeper, int i, ClockTime now)
 	}
 	if (!member->ready || member->link.state != LINK_IDLE)
 		return;
-	lease_set_reachable(&keeper->lease, i, true,
-						member->standing == ROSTER_COUNTED);
+	keeper_set_reachable(keeper, i, true, member->standing == ROSTER_COUNTED);
 	keeper->lease.member[i].occupied = false;
 
 	if (!member->notify_due &&
@@ -621,6 +656,12 @@ member_advance(Keeper *keeper, int i, ClockTime now)
 		publish_fence(keeper);	/* R13: before the message leaves */
 		member->task = TASK_LEASE;
 		sent = send_lease(keeper, i, now, deadline);
+	}
+	else if (!member->notify_due &&
+			 keeper_batch_next(keeper, i, now, deadline, &sent))
+	{
+		member->task = TASK_BATCH;
+		keeper->lease.member[i].occupied = true;
 	}
 	else if ((chore = next_chore(keeper, i, now)) != TASK_NONE)
 	{
@@ -663,6 +704,8 @@ member_release_pending(const Keeper *keeper, int i)
 
 	return member->ready &&
 		(member->notify_due || member->task == TASK_NOTIFY ||
+		 (member->task == TASK_BATCH &&
+		  keeper->tables->batch[i].op == LEASE_OP_RELEASE) ||
 		 (member->task == TASK_LEASE &&
 		  member->request.op == LEASE_OP_RELEASE));
 }

@@ -9,7 +9,7 @@
 
 #include "storage/lwlock.h"
 
-#include "keeper.h"
+#include "keeper_tables.h"
 #include "lease_rules.h"
 
 /* ------------------------------------------------------------------------
@@ -327,6 +327,15 @@ fill_member(const Keeper *keeper, int i, StatusMember *to)
 	strlcpy(to->fault, member->fault, sizeof(to->fault));
 }
 
+/* The instance is to be known healthy, or not, within the shortest of all. */
+static int32
+shortest_ttl(const Keeper *keeper, int32 ttl_ms)
+{
+	int32		of_tables = (int32) (keeper->tables->ttl_min / CLOCK_MS);
+
+	return of_tables > 0 && (ttl_ms == 0 || of_tables < ttl_ms) ? of_tables : ttl_ms;
+}
+
 static void
 fill_status(const Keeper *keeper, KeeperStatus *status, ClockTime now)
 {
@@ -346,6 +355,7 @@ fill_status(const Keeper *keeper, KeeperStatus *status, ClockTime now)
 	status->epoch = ours ? keeper->lease.epoch : best ? best->epoch : 0;
 	status->deadline = lease_deadline(&keeper->lease);
 	status->ttl_ms = best != NULL || ours ? keeper->lease.ttl_ms : 0;
+	status->shortest_ttl_ms = shortest_ttl(keeper, status->ttl_ms);
 	strlcpy(status->kind, keeper->kind, sizeof(status->kind));
 	strlcpy(status->scope, keeper->scope, sizeof(status->scope));
 	if (best != NULL)
@@ -419,7 +429,8 @@ publish_status(Keeper *keeper, ClockTime now)
 	fill_status(keeper, new, now);
 	pg_atomic_write_u32(&leasehold_shared->fence.physical,
 						strcmp(keeper->kind, "physical") == 0);
-	changed = new->state != old->state || new->ttl_ms != old->ttl_ms || new->epoch != old->epoch ||
+	changed = new->state != old->state || new->ttl_ms != old->ttl_ms ||
+		new->shortest_ttl_ms != old->shortest_ttl_ms || new->epoch != old->epoch ||
 		strcmp(new->holder, old->holder) != 0 ||
 		strcmp(new->reason, old->reason) != 0;
 	if (changed || old->published_at == 0 ||

@@ -151,6 +151,7 @@ typedef struct KeeperStatus
 	int64		epoch;			/* the highest known; while held, ours */
 	ClockTime	deadline;		/* 0: not held here */
 	int32		ttl_ms;
+	int32		shortest_ttl_ms;	/* with those of tables; 0: none is known */
 	char		kind[16];
 	char		scope[16];
 	char		sync_set[LEASE_SYNC_LEN];	/* of the row; see syncset.h */

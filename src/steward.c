@@ -30,6 +30,7 @@
 #include "sessions.h"
 #include "settings.h"
 #include "shared.h"
+#include "tables_file.h"
 #include "workers.h"
 
 #define IDLE_MAX		(10 * CLOCK_S)
@@ -152,8 +153,19 @@ answer_keeper(void)
 }
 
 static bool
+takes_part_in_tables(void)
+{
+	return pg_atomic_read_u32(&leasehold_tables->nslots) > 0;
+}
+
+static bool
 fence_is_closed(void)
 {
+	int			n = (int) pg_atomic_read_u32(&leasehold_tables->nslots);
+
+	for (int i = 0; i < n; i++)
+		if (tables_held_epoch(i) != 0)
+			return false;
 	return shared_lease_epoch(&fence_shared->instance) == 0;
 }
 
@@ -168,7 +180,8 @@ note_end(Steward *steward)
 
 	if (!shared_read(&leasehold_shared->persisted, &state) ||
 		state.incarnation != leasehold_shared->incarnation ||
-		state.lease[0] == '\0' || !fence_is_closed())
+		(state.lease[0] == '\0' && !takes_part_in_tables()) ||
+		!fence_is_closed())
 		return;
 	state.ended = true;
 	(void) write_state(steward, &state);
@@ -218,7 +231,8 @@ end(Steward *steward)
 static bool
 is_armed(void)
 {
-	return shared_is_governed(fence_shared) || settings_lease()[0] != '\0';
+	return shared_is_governed(fence_shared) || settings_lease()[0] != '\0' ||
+		takes_part_in_tables();
 }
 
 static ClockTime
@@ -226,8 +240,8 @@ health_timeout(const Steward *steward)
 {
 	if (setting_health_timeout > 0)
 		return clock_ms(setting_health_timeout);
-	return steward->status.ttl_ms > 0 ? clock_ms(steward->status.ttl_ms) :
-		DEFAULT_TTL;
+	return steward->status.shortest_ttl_ms > 0 ?
+		clock_ms(steward->status.shortest_ttl_ms) : DEFAULT_TTL;
 }
 
 static void
@@ -236,6 +250,7 @@ turn(Steward *steward)
 	ClockTime	now = clock_now();
 
 	persist(steward, now);
+	tables_file_follow();
 	answer_keeper();
 	leave(steward, now);
 	instance_step(&steward->instance, now);

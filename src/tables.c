@@ -10,6 +10,7 @@
 #include "storage/shmem.h"
 
 #include "tables.h"
+#include "tables_file.h"
 
 TablesShared *leasehold_tables = NULL;
 
@@ -64,6 +65,23 @@ init_tables(TablesShared *tables)
 	tables->status_lock = &GetNamedLWLockTranche("leasehold")[3].lock;
 }
 
+/* What the last run fenced is fenced from the first moment of this one. */
+static void
+recall(void)
+{
+	TableList  *list = palloc(tables_list_size());
+
+	if (tables_file_read(list) == TABLES_FILE_BROKEN)
+	{
+		ereport(LOG,
+				(errmsg("leasehold: file \"%s\" cannot be read", TABLES_FILE),
+				 errdetail("Any table may be protected: none is written until the store has been read.")));
+		list->unknown = true;
+	}
+	tables_publish(list);
+	pfree(list);
+}
+
 /* The caller holds AddinShmemInitLock. */
 void
 tables_attach(void)
@@ -72,7 +90,10 @@ tables_attach(void)
 
 	leasehold_tables = ShmemInitStruct("leasehold tables", tables_size(), &found);
 	if (!found)
+	{
 		init_tables(leasehold_tables);
+		recall();
+	}
 }
 
 /* ------------------------------------------------------------------------

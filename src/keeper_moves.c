@@ -1,0 +1,410 @@
+/*
+ * keeper_moves.c
+ *		How a lease of tables changes hands on purpose.
+ *
+ * A hand-over begins at its target: it gets ready (opening.h) while the holder
+ * goes on writing, and says so in the row.  Then the holder closes its fence for
+ * this lease alone, waits for the commits that are past their check, has all WAL
+ * flushed, and releases the row for the target with the position that it came
+ * to.  The target takes it, waits until all up to there is applied, and opens.
+ */
+#include "postgres.h"
+
+#include "keeper_tables.h"
+#include "lease_rules.h"
+#include "opening.h"
+
+#define PREPARE_MAX		(10 * CLOCK_S)	/* for the target to get ready */
+#define OPENING_MIN		(5 * CLOCK_S)	/* to apply what was handed over */
+
+const char *
+keeper_moves_release_reason(const TableLease *lease)
+{
+	switch (lease->drain_why)
+	{
+		case DRAIN_RELEASE:
+			return "released by request";
+		case DRAIN_HANDOVER:
+			return "switchover";
+		case DRAIN_NOT_PROMOTED:
+			return "the target has not applied all in time";
+		case DRAIN_SHUTDOWN:
+			return "clean shutdown";
+		case DRAIN_ORPHANED:
+			return "the postmaster died";
+		case DRAIN_UNHEALTHY:
+			return "the instance failed its health check";
+		default:
+			return "expired, or lost a race";
+	}
+}
+
+const char *
+keeper_moves_acquire_reason(const TableLease *lease,
+							const LeaseRequest *request)
+{
+	if (request->reclaim)
+		return "reclaimed by the same node";
+	if (lease->handed)
+		return "handed over";
+	if (request->from[0] == '\0')
+		return lease->acquire_until != 0 ? "acquired by request" : "it was free";
+	return "the holder fell silent";
+}
+
+/* ------------------------------------------------------------------------
+ * Giving it up
+ * ------------------------------------------------------------------------
+ */
+
+void
+keeper_moves_begin_drain(TableLease *lease, DrainWhy why,
+						 const char *reserve_for, ClockTime limit,
+						 ClockTime now)
+{
+	/* one that is under way already is not undone by this one's end */
+	if (lease->state.phase == LEASE_DRAINING)
+	{
+		lease->drain_why = why;
+		return;
+	}
+	if (!lease_begin_drain(&lease->state, reserve_for, now))
+		return;
+	lease->drain_why = why;
+	lease->drain_until = now + limit;
+	lease->flush_asked = 0;
+	lease->due = true;
+	pg_atomic_write_u32(&leasehold_shared->fence.draining, 1);
+	keeper_tables_publish_fence(lease); /* a full barrier before the flags are read */
+}
+
+/* Has all that was written reached the disk, so that it can be sent on? */
+static bool
+is_flushed(const Keeper *keeper, TableLease *lease)
+{
+	LeaseholdShared *shared = leasehold_shared;
+
+	if (keeper->orphaned || lease->drain_why == DRAIN_UNHEALTHY ||
+		lease->opened_epoch != lease->state.epoch)
+		return true;
+	if (lease->flush_asked == 0)
+	{
+		lease->flush_asked = pg_atomic_add_fetch_u64(&shared->flush_asked, 1);
+		shared_wake_steward();
+		return false;
+	}
+	if (pg_atomic_read_u64(&shared->flush_done) < lease->flush_asked)
+		return false;
+	pg_read_barrier();
+	lease->state.lsn = pg_atomic_read_u64(&shared->flushed_to);
+	return true;
+}
+
+static void
+answer(Keeper *keeper, TableLease *lease, int64 seq, const char *why)
+{
+	strlcpy(lease->answer, why, sizeof(lease->answer));
+	lease->answer_seq = seq;
+	lease->answer_due = (uint16) ((1 << keeper->n) - 1);
+}
+
+static void
+undo_drain(Keeper *keeper, TableLease *lease, const char *why, ClockTime now)
+{
+	ereport(LOG,
+			(errmsg("leasehold: lease \"%s\" is kept, because %s", lease->name, why)));
+	if (lease->drain_why == DRAIN_HANDOVER)
+		answer(keeper, lease, lease->handled_seq, why);
+	lease_undo_drain(&lease->state, now);
+}
+
+static void
+end_drain(Keeper *keeper, TableLease *lease, bool drained, ClockTime now)
+{
+	bool		optional = lease->drain_why == DRAIN_HANDOVER ||
+		lease->drain_why == DRAIN_RELEASE;
+
+	if (optional && !drained)
+		undo_drain(keeper, lease, "running commits did not end in time", now);
+	else if (optional && lease->state.frozen)
+		undo_drain(keeper, lease, "it is paused", now);
+	else if (!lease->state.frozen &&
+			 (lease->drain_why != DRAIN_SHUTDOWN ||
+			  setting_on_shutdown == ON_SHUTDOWN_RELEASE))
+	{
+		/* R12 for the next holder: how far this epoch has come */
+		if (drained && lease->flush_asked != 0)
+			lease->state.told_epoch = lease->state.epoch;
+		else
+			lease->state.lsn = 0;
+		lease_drained(&lease->state, now);
+	}
+	else
+		lease_close(&lease->state, now);
+}
+
+static bool
+is_withdrawn(const TableLease *lease)
+{
+	const LeaseRow *request = lease_request(&lease->state);
+
+	return lease->drain_why == DRAIN_HANDOVER && request != NULL &&
+		strcmp(request->handover_to, lease->state.reserve_for) != 0;
+}
+
+void
+keeper_moves_follow_drain(Keeper *keeper, TableLease *lease, ClockTime now)
+{
+	if (lease->state.phase == LEASE_DRAINING)
+	{
+		bool		drained = keeper_is_drained(FENCE_BIT_SLOT(lease->slot)) &&
+			is_flushed(keeper, lease);
+
+		if (is_withdrawn(lease))
+			undo_drain(keeper, lease, "the hand-over was withdrawn", now);
+		else if (drained || now >= lease->drain_until)
+			end_drain(keeper, lease, drained, now);
+	}
+	if (lease->state.phase == LEASE_HOLDER)
+		lease->drain_why = DRAIN_NONE;
+}
+
+/* ------------------------------------------------------------------------
+ * Requests
+ * ------------------------------------------------------------------------
+ */
+
+static bool
+is_alive(const Keeper *keeper, const char *name)
+{
+	for (int k = 0; k < keeper->nnodes; k++)
+		if (strcmp(keeper->node[k].name, name) == 0)
+			return keeper->node[k].alive;
+	return false;
+}
+
+static const char *
+address_of(const Keeper *keeper, const char *name)
+{
+	for (int k = 0; k < keeper->nnodes; k++)
+		if (strcmp(keeper->node[k].name, name) == 0)
+			return keeper->node[k].advertise;
+	return "";
+}
+
+/* The holder: once the target is ready, or will not be. */
+static void
+serve_handover(Keeper *keeper, TableLease *lease, const LeaseRow *request,
+			   ClockTime now)
+{
+	int64		seq = request->request_seq;
+	bool		to_us = strcmp(request->handover_to, keeper->self.name) == 0;
+	bool		paused = lease->state.frozen || request->pause_wanted;
+
+	if (lease->waiting_seq != seq)
+	{
+		lease->waiting_seq = seq;
+		lease->waiting_since = now;
+	}
+	if (!to_us && !paused && request->ready_seq != seq &&
+		now < lease->waiting_since + PREPARE_MAX)
+		return;
+	lease->handled_seq = seq;
+	if (to_us)
+		answer(keeper, lease, seq, STORE_ANSWER_HELD);
+	else if (paused)
+		answer(keeper, lease, seq, "the lease is paused");
+	else if (request->ready_seq == seq)
+		keeper_moves_begin_drain(lease, DRAIN_HANDOVER, request->handover_to,
+								 clock_min(DRAIN_MAX, clock_ms(lease->state.ttl_ms) / 2),
+								 now);
+	else if (!is_alive(keeper, request->handover_to))
+		answer(keeper, lease, seq, STORE_ANSWER_NOT_ALIVE);
+	else
+		answer(keeper, lease, seq, "the target node did not get ready in time");
+}
+
+/* The target: get ready, and say so. */
+static void
+prepare(Keeper *keeper, TableLease *lease, const LeaseRow *request)
+{
+	const LeaseRow *best = lease_best_row(&lease->state);
+	int64		seq = request->request_seq;
+	char		why[OPENING_WHY_LEN] = "";
+
+	if (lease->prepared_seq != seq)
+	{
+		/* what the rest of this node is to be by then, it has to be now */
+		if (!lease->state.able)
+			return;
+		lease->prepared_seq = seq;
+		opening_prepare(lease->slot, seq, best->holder,
+						address_of(keeper, best->holder));
+	}
+	if (lease->ready_seq == seq || lease->answer_seq == seq)
+		return;
+	switch (opening_prepared(lease->slot, seq, why))
+	{
+		case OPENING_READY:
+			lease->ready_seq = seq;
+			lease->ready_due = (uint16) ((1 << keeper->n) - 1);
+			break;
+		case OPENING_FAILED:
+			answer(keeper, lease, seq, why);
+			break;
+		case OPENING_NONE:
+			lease->prepared_seq = 0;	/* forgotten: ask again */
+			break;
+		case OPENING_PENDING:
+			break;
+	}
+}
+
+void
+keeper_moves_follow_requests(Keeper *keeper, TableLease *lease, ClockTime now)
+{
+	LeaseState *state = &lease->state;
+	const LeaseRow *request = lease_request(state);
+	bool		to_us;
+
+	if (request == NULL)
+		return;
+	to_us = strcmp(request->handover_to, keeper->self.name) == 0 ||
+		strcmp(request->reserved_for, keeper->self.name) == 0;
+	/* whoever is about to get it looks as often as it can */
+	state->look_setting_ms = to_us && state->phase == LEASE_FOLLOWER ?
+		5 : keeper->look_ms;
+	if (request->handover_to[0] == '\0')
+		lease->waiting_seq = 0;
+	else if (state->phase == LEASE_HOLDER &&
+			 request->request_seq > lease->handled_seq)
+		serve_handover(keeper, lease, request, now);
+	else if (state->phase == LEASE_FOLLOWER && to_us)
+		prepare(keeper, lease, request);
+}
+
+void
+keeper_moves_serve_box(Keeper *keeper, const KeeperBox *box, ClockTime now)
+{
+	int			k = keeper_tables_find(keeper->tables, box->lease);
+	TableLease *lease;
+
+	if (k < 0)
+		return;
+	lease = keeper->tables->lease[k];
+	if (box->ask == ASK_ACQUIRE)
+	{
+		lease->acquire_until = box->until;
+		lease->state.abstain_until = 0;
+	}
+	else if (box->ask == ASK_RELEASE)
+	{
+		lease->state.abstain_until = now + clock_ms(lease->state.ttl_ms);
+		keeper_moves_begin_drain(lease, DRAIN_RELEASE, "", DRAIN_MAX, now);
+	}
+	lease->due = true;
+	for (int i = 0; i < keeper->n; i++)
+		lease->state.member[i].look_now = true;
+}
+
+/* ------------------------------------------------------------------------
+ * Taking it
+ * ------------------------------------------------------------------------
+ */
+
+/* Its name is not in a row that was released; its incarnation still is. */
+static const char *
+node_of_run(const Keeper *keeper, uint64 incarnation)
+{
+	for (int k = 0; k < keeper->nnodes; k++)
+		if (keeper->node[k].incarnation == incarnation)
+			return keeper->node[k].name;
+	return "";
+}
+
+/* When the race for it begins: whose was it, and how far had that come? */
+void
+keeper_moves_note_source(Keeper *keeper, TableLease *lease)
+{
+	const LeaseRow *best = lease_best_row(&lease->state);
+
+	if (best == NULL)
+		return;
+	strlcpy(lease->from, best->holder[0] != '\0' ? best->holder :
+			node_of_run(keeper, best->incarnation), sizeof(lease->from));
+	lease->handed = strcmp(best->reserved_for, keeper->self.name) == 0;
+	/* only a release says how far an epoch has come */
+	lease->from_lsn = best->holder[0] == '\0' &&
+		best->wrote.epoch == best->epoch ? best->wrote.lsn : 0;
+}
+
+static void
+give_back(Keeper *keeper, TableLease *lease, const char *why, ClockTime now)
+{
+	ereport(LOG,
+			(errmsg("leasehold: handing lease \"%s\" back to node \"%s\", because %s",
+					lease->name, lease->from, why)));
+	opening_forget(lease->slot);
+	lease->state.abstain_until = now + clock_ms(lease->state.ttl_ms);
+	keeper_moves_begin_drain(lease, DRAIN_NOT_PROMOTED, lease->from, 0, now);
+}
+
+/* What was handed over can be handed back; what fell to this node is used. */
+static void
+opening_failed(Keeper *keeper, TableLease *lease, const char *why,
+			   ClockTime now)
+{
+	if (lease->handed && lease->from[0] != '\0' && !keeper->ending)
+	{
+		give_back(keeper, lease, why, now);
+		return;
+	}
+	ereport(LOG,
+			(errmsg("leasehold: lease \"%s\" is used although %s",
+					lease->name, why)));
+	lease->opened_epoch = lease->state.epoch;
+	opening_forget(lease->slot);
+}
+
+static void
+begin_opening(const Keeper *keeper, const TableLease *lease)
+{
+	opening_begin(lease->slot, lease->state.epoch,
+				  strcmp(lease->from, keeper->self.name) == 0 ? "" : lease->from,
+				  address_of(keeper, lease->from), lease->from_lsn);
+}
+
+void
+keeper_moves_follow_opening(Keeper *keeper, TableLease *lease, ClockTime now)
+{
+	const LeaseState *state = &lease->state;
+	char		why[OPENING_WHY_LEN] = "";
+
+	if (state->phase != LEASE_HOLDER || lease->opened_epoch == state->epoch)
+		return;
+	if (lease->opening_epoch != state->epoch)
+	{
+		lease->opening_epoch = state->epoch;
+		lease->opening_until = now + clock_max(OPENING_MIN, clock_ms(state->ttl_ms));
+		begin_opening(keeper, lease);
+	}
+	switch (opening_state(lease->slot, state->epoch, why))
+	{
+		case OPENING_READY:
+			lease->opened_epoch = state->epoch;
+			opening_forget(lease->slot);
+			break;
+		case OPENING_FAILED:
+			opening_failed(keeper, lease, why, now);
+			break;
+		case OPENING_NONE:
+			begin_opening(keeper, lease);	/* forgotten: ask again */
+			/* FALLTHROUGH */
+		case OPENING_PENDING:
+			if (now >= lease->opening_until)
+				opening_failed(keeper, lease,
+							   "what was written before has not been applied in time",
+							   now);
+			break;
+	}
+}

@@ -1,0 +1,742 @@
+/*
+ * keeper_tables.c
+ *		The keeper's leases of tables: which there are, and how time passes for
+ *		them.
+ *
+ * Must never block.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "utils/memutils.h"
+
+#include "keeper_tables.h"
+#include "lease_rules.h"
+#include "opening.h"
+
+#define POLL	CLOCK_MS		/* while one changes hands */
+
+/* ------------------------------------------------------------------------
+ * Which there are
+ * ------------------------------------------------------------------------
+ */
+
+KeeperTables *
+keeper_tables_make(void)
+{
+	KeeperTables *tables = palloc0(sizeof(KeeperTables));
+
+	tables->context = AllocSetContextCreate(CurrentMemoryContext,
+											"leasehold tables",
+											ALLOCSET_DEFAULT_SIZES);
+	for (int i = 0; i < LEASE_MEMBERS_MAX; i++)
+		tables->memberships[i] = tables->protections[i] = -1;
+	return tables;
+}
+
+bool
+keeper_tables_used(const Keeper *keeper)
+{
+	const KeeperTables *tables = keeper->tables;
+
+	return tables->nparts > 0 || tables->nentries > 0 || tables->unknown;
+}
+
+/* Where a name stands, or would. */
+static int
+find_place(const KeeperTables *tables, const char *name, bool *found)
+{
+	int			low = 0;
+	int			high = tables->n;
+
+	*found = false;
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		int			order = strcmp(tables->lease[middle]->name, name);
+
+		if (order == 0)
+		{
+			*found = true;
+			return middle;
+		}
+		if (order < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+int
+keeper_tables_find(const KeeperTables *tables, const char *name)
+{
+	bool		found;
+	int			at = find_place(tables, name, &found);
+
+	return found ? at : -1;
+}
+
+static void
+take_intervals(const Keeper *keeper, LeaseState *state)
+{
+	state->margin_setting_ms = keeper->margin_ms;
+	state->renew_setting_ms = keeper->renew_ms;
+	state->look_setting_ms = keeper->look_ms;
+}
+
+void
+keeper_tables_take_intervals(Keeper *keeper)
+{
+	for (int k = 0; k < keeper->tables->n; k++)
+		take_intervals(keeper, &keeper->tables->lease[k]->state);
+}
+
+/*
+ * A keeper that was started anew within one run of the postmaster goes on with
+ * what its predecessor left in the slot.
+ */
+static void
+resume(TableLease *lease)
+{
+	TableSlot  *slot = &leasehold_tables->slot[lease->slot];
+	LeaseState *state = &lease->state;
+
+	lease_resume_epoch(state, (int64) pg_atomic_read_u64(&slot->lease.epoch),
+					   (int64) pg_atomic_read_u64(&slot->closed_epoch),
+					   (int64) pg_atomic_read_u64(&slot->highest_epoch),
+					   (int64) pg_atomic_read_u64(&slot->version),
+					   (ClockTime) pg_atomic_read_u64(&slot->lease.deadline));
+	/* an epoch gets there only when it is opened */
+	if (state->phase == LEASE_HOLDER)
+		lease->opened_epoch = lease->opening_epoch = state->epoch;
+}
+
+static TableLease *
+make_lease(Keeper *keeper, const char *name, int slot)
+{
+	TableLease *lease = MemoryContextAllocZero(keeper->tables->context,
+											   sizeof(TableLease));
+	LeaseState *state = &lease->state;
+	uint64		seed;
+
+	if (!pg_strong_random(&seed, sizeof(seed)))
+		seed = (uint64) clock_now();
+	strlcpy(lease->name, name, sizeof(lease->name));
+	lease->slot = slot;
+	lease_init(state, settings_node_name(), keeper->lease.incarnation,
+			   keeper->lease.previous, seed);
+	/* R1: nothing above it was ever used */
+	state->highest_epoch = keeper->persisted.table_epoch;
+	resume(lease);
+	take_intervals(keeper, state);
+	lease_set_members(state, keeper->n, keeper->roster.n);
+	for (int i = 0; i < keeper->n; i++)
+		lease_set_reachable(state, i, keeper->lease.member[i].reachable,
+							keeper->lease.member[i].counted);
+	lease->told_state = NODE_FOLLOWER;
+	lease->due = true;
+	return lease;
+}
+
+/* NULL, and a line in the log, if there is no room for it. */
+static TableLease *
+add_lease(Keeper *keeper, const char *name)
+{
+	KeeperTables *tables = keeper->tables;
+	bool		found;
+	int			at = find_place(tables, name, &found);
+	int			slot;
+
+	if (found)
+		return tables->lease[at];
+	slot = tables_give_slot(name);
+	if (slot == TABLES_NO_SLOT)
+	{
+		ereport(LOG,
+				(errmsg("leasehold: there is no room for lease \"%s\"", name),
+				 errhint("Raise leasehold.leases_max.")));
+		return NULL;
+	}
+	if (tables->n == tables->room)
+	{
+		tables->room = tables->room == 0 ? 16 : 2 * tables->room;
+		tables->lease = tables->lease == NULL ?
+			MemoryContextAlloc(tables->context, sizeof(TableLease *) * tables->room) :
+			repalloc(tables->lease, sizeof(TableLease *) * tables->room);
+	}
+	/* batches under way know leases by their places */
+	for (int i = 0; i < LEASE_MEMBERS_MAX; i++)
+		for (int b = 0; b < tables->batch[i].n; b++)
+			if (tables->batch[i].lease[b] >= at)
+				tables->batch[i].lease[b]++;
+	memmove(&tables->lease[at + 1], &tables->lease[at],
+			sizeof(TableLease *) * (tables->n - at));
+	tables->lease[at] = make_lease(keeper, name, slot);
+	tables->n++;
+	tables->list_due = true;
+	return tables->lease[at];
+}
+
+/* ------------------------------------------------------------------------
+ * Who takes part
+ * ------------------------------------------------------------------------
+ */
+
+static uint16
+peer_number(KeeperTables *tables, const char *name)
+{
+	for (int k = 0; k < tables->npeers; k++)
+		if (strcmp(tables->peer[k], name) == 0)
+			return (uint16) k;
+	if (tables->npeers % 16 == 0)
+	{
+		Size		size = LEASEHOLD_NAME_LEN * (Size) (tables->npeers + 16);
+
+		tables->peer = tables->peer == NULL ?
+			MemoryContextAlloc(tables->context, size) :
+			repalloc(tables->peer, size);
+	}
+	strlcpy(tables->peer[tables->npeers], name, LEASEHOLD_NAME_LEN);
+	return (uint16) tables->npeers++;
+}
+
+static int
+count_bits(uint16 bits)
+{
+	int			n = 0;
+
+	for (; bits != 0; bits &= bits - 1)
+		n++;
+	return n;
+}
+
+/*
+ * A majority has to say so, either way; until then it stays as it was.  To give
+ * up a lease because one member has not heard of it yet would be no good.
+ */
+static void
+judge_part(Keeper *keeper, TableLease *lease)
+{
+	int			majority = lease_majority(&keeper->lease);
+	int			yes = count_bits(lease->read_at & lease->part_at);
+	int			no = count_bits(lease->read_at & ~lease->part_at);
+	bool		before = lease->takes_part;
+
+	if (yes >= majority)
+		lease->takes_part = true;
+	else if (no >= majority)
+		lease->takes_part = false;
+	if (before != lease->takes_part)
+	{
+		keeper->tables->nparts += lease->takes_part ? 1 : -1;
+		lease->due = lease->status_due = true;
+	}
+}
+
+/* The rows come in the order of leases and nodes. */
+static void
+take_rows(Keeper *keeper, int i, const PGresult *result, int n)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int r = 0; r < n;)
+	{
+		StoreMembership row;
+		TableLease *lease;
+		int			end = r;
+		int32		mine = 0;
+
+		store_read_membership(result, r, &row);
+		lease = add_lease(keeper, row.lease);
+		for (; end < n && strcmp(PQgetvalue(result, end, 1), row.lease) == 0; end++)
+			if (strcmp(PQgetvalue(result, end, 2), keeper->self.name) == 0)
+				mine = (int32) strtol(PQgetvalue(result, end, 3), NULL, 10);
+		if (lease != NULL)
+		{
+			lease->part_at |= (uint16) (1 << i);
+			lease->priority = mine;
+			lease->nbetter = 0;
+		}
+		for (; r < end; r++)
+		{
+			store_read_membership(result, r, &row);
+			if (lease != NULL && row.priority > 0 &&
+				lease->nbetter < TABLE_BETTER_MAX &&
+				(row.priority > mine ||
+				 (row.priority == mine && strcmp(row.node, keeper->self.name) < 0)))
+				lease->better[lease->nbetter++] = peer_number(tables, row.node);
+		}
+	}
+}
+
+void
+keeper_tables_take_memberships(Keeper *keeper, int i, const PGresult *result)
+{
+	KeeperTables *tables = keeper->tables;
+	int64		number;
+	int			n = store_read_memberships(result, &number);
+
+	if (n < 0 || keeper->member[i].standing != ROSTER_COUNTED)
+		return;
+	tables->memberships[i] = number;
+	for (int k = 0; k < tables->n; k++)
+		tables->lease[k]->part_at &= (uint16) ~(1 << i);
+	take_rows(keeper, i, result, n);
+	for (int k = 0; k < tables->n; k++)
+	{
+		tables->lease[k]->read_at |= (uint16) (1 << i);
+		tables->lease[k]->due = true;
+		judge_part(keeper, tables->lease[k]);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * The members of the store
+ * ------------------------------------------------------------------------
+ */
+
+void
+keeper_tables_set_members(Keeper *keeper)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+	{
+		lease_set_members(&tables->lease[k]->state, keeper->n, keeper->roster.n);
+		tables->lease[k]->read_at = tables->lease[k]->part_at = 0;
+		tables->lease[k]->due = true;
+	}
+	for (int i = 0; i < LEASE_MEMBERS_MAX; i++)
+	{
+		tables->memberships[i] = tables->protections[i] = -1;
+		tables->memberships_wanted[i] = tables->protections_wanted[i] = 0;
+		tables->known_told[i] = 0;
+	}
+}
+
+void
+keeper_tables_set_reachable(Keeper *keeper, int i, bool reachable, bool counted)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+	{
+		LeaseMember *member = &tables->lease[k]->state.member[i];
+
+		if (member->reachable == reachable && member->counted == counted)
+			continue;
+		lease_set_reachable(&tables->lease[k]->state, i, reachable, counted);
+		tables->lease[k]->due = true;
+	}
+}
+
+void
+keeper_tables_restart_observation(Keeper *keeper, int i)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+	{
+		lease_restart_observation(&tables->lease[k]->state, i);
+		tables->lease[k]->due = true;
+	}
+	tables->memberships[i] = tables->protections[i] = -1;
+	tables->known_told[i] = 0;
+}
+
+void
+keeper_tables_forgotten(Keeper *keeper, int i)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+	{
+		lease_forgotten(&tables->lease[k]->state, i);
+		tables->lease[k]->due = true;
+	}
+}
+
+void
+keeper_tables_look_now(Keeper *keeper, int i)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+	{
+		TableLease *lease = tables->lease[k];
+
+		/* whoever holds it learns of requests; whoever waits for it, all */
+		lease->state.member[i].look_now = true;
+		lease->state.member[i].retry_at = 0;
+		lease->due = true;
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * What others see
+ * ------------------------------------------------------------------------
+ */
+
+static ClockTime
+deadline_of(const TableLease *lease)
+{
+	return lease->opened_epoch == lease->state.epoch ?
+		lease_deadline(&lease->state) : 0;
+}
+
+/* In the order of shared.h: the epoch changes only while the deadline is 0. */
+void
+keeper_tables_publish_fence(TableLease *lease)
+{
+	TableSlot  *slot = &leasehold_tables->slot[lease->slot];
+	FenceLease *fence = &slot->lease;
+	uint64		deadline = (uint64) deadline_of(lease);
+	uint64		epoch = (uint64) lease->state.epoch;
+
+	pg_atomic_write_u64(&slot->version, (uint64) lease->state.version);
+	pg_atomic_write_u64(&slot->closed_epoch, (uint64) lease->state.closed_epoch);
+	pg_atomic_write_u64(&slot->highest_epoch, (uint64) lease->state.highest_epoch);
+	if (pg_atomic_read_u64(&fence->deadline) == deadline &&
+		(deadline == 0 || pg_atomic_read_u64(&fence->epoch) == epoch))
+		return;
+	if (deadline != 0 && pg_atomic_read_u64(&fence->epoch) != epoch)
+	{
+		pg_atomic_write_u64(&fence->deadline, 0);
+		pg_memory_barrier();
+		pg_atomic_write_u64(&fence->epoch, epoch);
+	}
+	pg_memory_barrier();
+	pg_atomic_write_u64(&fence->deadline, deadline);
+	pg_memory_barrier();
+}
+
+static NodeState
+state_of(const TableLease *lease)
+{
+	switch (lease->state.phase)
+	{
+		case LEASE_HOLDER:
+			if (lease->opened_epoch != lease->state.epoch)
+				return NODE_ACQUIRING;
+			return deadline_of(lease) == CLOCK_NEVER ? NODE_PAUSED : NODE_HOLDER;
+		case LEASE_DRAINING:
+		case LEASE_RELEASING:
+			return NODE_DRAINING;
+		case LEASE_ACQUIRING:
+			return NODE_ACQUIRING;
+		case LEASE_FOLLOWER:
+			break;
+	}
+	switch (lease->state.reason)
+	{
+		case LEASE_REASON_STARTING:
+		case LEASE_REASON_NO_MAJORITY:
+		case LEASE_REASON_UNKNOWN_LEASE:
+		case LEASE_REASON_EXPIRED:
+			return NODE_FENCED;
+		default:
+			return NODE_FOLLOWER;
+	}
+}
+
+static const char *
+why_not_able(const Keeper *keeper)
+{
+	if (RecoveryInProgress())
+		return "This instance is in recovery.";
+	if (keeper->tables->unknown || !keeper_protect_is_current(keeper))
+		return "This node does not know the whole list of protected tables yet.";
+	if (keeper->ending)
+		return "The instance is shutting down.";
+	return "The node is not registered in the store yet, or its health check is overdue.";
+}
+
+static const char *
+reason_of(const Keeper *keeper, const TableLease *lease, const char *holder)
+{
+	switch (lease->state.reason)
+	{
+		case LEASE_REASON_NONE:
+			return lease->state.phase == LEASE_HOLDER &&
+				lease->opened_epoch != lease->state.epoch ?
+				"It is held, and this node has yet to apply what was written before." : "";
+		case LEASE_REASON_STARTING:
+			return "The store has not been read yet.";
+		case LEASE_REASON_NO_MAJORITY:
+			return "Too few members of the store can be counted.";
+		case LEASE_REASON_UNKNOWN_LEASE:
+			return "The store knows no such lease.";
+		case LEASE_REASON_HELD:
+			return psprintf("Node \"%s\" holds it.", holder);
+		case LEASE_REASON_WAITING:
+			return "An earlier run of this node held it, and its time has not run out.";
+		case LEASE_REASON_FROZEN:
+			return "It is paused.";
+		case LEASE_REASON_RESERVED:
+			return "It is being handed to another node.";
+		case LEASE_REASON_NOT_ABLE:
+			return why_not_able(keeper);
+		case LEASE_REASON_NOT_EAGER:
+			return lease->takes_part ?
+				"It is free, but this node's priority for it is 0." :
+				"This node takes no part in it.";
+		case LEASE_REASON_UNWRITABLE:
+			return "The store cannot be written.";
+		case LEASE_REASON_BACKING_OFF:
+			return "It is free; other nodes go first.";
+		case LEASE_REASON_MARGIN:
+			return "The safety margin leaves less than half of the lease's ttl.";
+		case LEASE_REASON_DISK:
+			return "The epoch is not on this node's disk yet.";
+		case LEASE_REASON_EXPIRED:
+			return "It ran out before a majority of the store renewed it.";
+	}
+	return "";
+}
+
+static void
+fill_status(const Keeper *keeper, const TableLease *lease, TableStatus *status)
+{
+	const LeaseRow *best = lease_best_row(&lease->state);
+	bool		ours = lease->state.phase == LEASE_HOLDER ||
+		lease->state.phase == LEASE_DRAINING;
+
+	memset(status, 0, sizeof(*status));
+	status->state = state_of(lease);
+	if (ours)
+		strlcpy(status->holder, keeper->self.name, sizeof(status->holder));
+	else if (best != NULL)
+		strlcpy(status->holder, best->holder, sizeof(status->holder));
+	status->epoch = ours ? lease->state.epoch : best ? best->epoch : 0;
+	status->ttl_ms = best != NULL || ours ? lease->state.ttl_ms : 0;
+	status->last_renewal = lease->last_renewal;
+	status->renewal_latency = lease->renewal_latency;
+	status->takes_part = lease->takes_part;
+	status->priority = lease->priority;
+	strlcpy(status->reason, reason_of(keeper, lease, status->holder),
+			sizeof(status->reason));
+}
+
+static void
+log_change(const Keeper *keeper, TableLease *lease, const TableStatus *status)
+{
+	if (status->state == lease->told_state || status->state == NODE_ACQUIRING ||
+		(!lease->takes_part && status->state != NODE_HOLDER))
+		return;
+	if (status->state == NODE_HOLDER || lease->told_state == NODE_HOLDER ||
+		lease->told_state == NODE_DRAINING)
+		ereport(LOG,
+				(errmsg("leasehold: node \"%s\" is now %s of lease \"%s\"",
+						keeper->self.name,
+						status->state == NODE_HOLDER ? "holder" :
+						status->state == NODE_DRAINING ? "draining" :
+						status->state == NODE_PAUSED ? "paused holder" :
+						status->state == NODE_FENCED ? "fenced" : "follower",
+						lease->name),
+				 status->state == NODE_HOLDER ?
+				 errdetail("The epoch is " INT64_FORMAT ".", status->epoch) :
+				 status->reason[0] ? errdetail("%s", status->reason) : 0));
+	lease->told_state = status->state;
+}
+
+/* For views: only what has changed, and only if no reader stands in the way. */
+static void
+publish_all(Keeper *keeper, ClockTime now)
+{
+	KeeperTables *tables = keeper->tables;
+
+	if (tables->n == 0 ||
+		!LWLockConditionalAcquire(leasehold_tables->status_lock, LW_EXCLUSIVE))
+		return;
+	for (int k = 0; k < tables->n; k++)
+	{
+		TableLease *lease = tables->lease[k];
+		TableStatus status;
+
+		if (!lease->status_due)
+			continue;
+		fill_status(keeper, lease, &status);
+		log_change(keeper, lease, &status);
+		leasehold_tables->status[lease->slot] = status;
+		lease->status_due = false;
+	}
+	leasehold_tables->status_at = now;
+	LWLockRelease(leasehold_tables->status_lock);
+}
+
+/* ------------------------------------------------------------------------
+ * Time passes
+ * ------------------------------------------------------------------------
+ */
+
+/* Nodes that live and go before this one: a step each. */
+static ClockTime
+stagger_of(const Keeper *keeper, const TableLease *lease)
+{
+	const LeaseRow *best = lease_best_row(&lease->state);
+	int			n = 0;
+
+	for (int b = 0; b < lease->nbetter; b++)
+	{
+		const char *name = keeper->tables->peer[lease->better[b]];
+
+		if (best != NULL && strcmp(best->holder, name) == 0)
+			continue;			/* it is its silence that frees the lease */
+		for (int k = 0; k < keeper->nnodes; k++)
+			n += keeper->node[k].alive && strcmp(keeper->node[k].name, name) == 0;
+	}
+	return n * 2 * lease_look_interval(&lease->state);
+}
+
+/* One lease's turn. */
+static void
+turn(Keeper *keeper, TableLease *lease, ClockTime now)
+{
+	LeaseState *state = &lease->state;
+	LeasePhase	before = state->phase;
+
+	if (lease->acquire_until != 0 &&
+		(now >= lease->acquire_until || state->phase == LEASE_HOLDER))
+		lease->acquire_until = 0;
+	state->able = keeper->tables->able && lease->takes_part;
+	state->eager = lease->priority > 0 || lease->acquire_until != 0;
+	state->stagger = lease->acquire_until != 0 ? 0 : stagger_of(keeper, lease);
+	state->durable_epoch = keeper->persisted.table_epoch;
+	state->writable = true;
+	if (!lease->takes_part && state->phase == LEASE_HOLDER)
+		keeper_moves_begin_drain(lease, DRAIN_RELEASE, "", DRAIN_MAX, now);
+	lease_tick(state, now);
+	keeper_tables_publish_fence(lease);
+	if (before == LEASE_FOLLOWER && state->phase == LEASE_ACQUIRING)
+		keeper_moves_note_source(keeper, lease);
+	keeper_moves_follow_requests(keeper, lease, now);
+	keeper_moves_follow_drain(keeper, lease, now);
+	keeper_moves_follow_opening(keeper, lease, now);
+	keeper_tables_publish_fence(lease);
+	if (state->phase == LEASE_FOLLOWER && lease->takes_part)
+		keeper->tables->epoch_to_persist = Max(keeper->tables->epoch_to_persist,
+											   lease_epoch_to_persist(state));
+	lease->due = false;
+	lease->status_due = true;
+	lease->wake_at = lease_wakeup(state, now);
+	if (state->phase == LEASE_DRAINING || lease->waiting_seq > lease->handled_seq ||
+		lease->prepared_seq > Max(lease->ready_seq, lease->answer_seq) ||
+		(state->phase == LEASE_HOLDER && lease->opened_epoch != state->epoch))
+		lease->wake_at = clock_min(lease->wake_at, now + POLL);
+}
+
+static void
+count_all(KeeperTables *tables)
+{
+	tables->ndraining = 0;
+	tables->ttl_min = 0;
+	for (int k = 0; k < tables->n; k++)
+	{
+		const TableLease *lease = tables->lease[k];
+		ClockTime	ttl = clock_ms(lease->state.ttl_ms);
+
+		tables->ndraining += lease->state.phase == LEASE_DRAINING;
+		if (lease->takes_part && (tables->ttl_min == 0 || ttl < tables->ttl_min))
+			tables->ttl_min = ttl;
+	}
+}
+
+void
+keeper_tables_turn(Keeper *keeper, bool able, ClockTime now)
+{
+	KeeperTables *tables = keeper->tables;
+	bool		all;
+
+	keeper_protect_turn(keeper);
+	able = able && !RecoveryInProgress() && !tables->unknown &&
+		keeper_protect_is_current(keeper);
+	all = able != tables->able;
+	tables->able = able;
+	for (int k = 0; k < tables->n; k++)
+	{
+		TableLease *lease = tables->lease[k];
+
+		if (all || lease->due || now >= lease->wake_at)
+			turn(keeper, lease, now);
+	}
+	count_all(tables);
+	publish_all(keeper, now);
+}
+
+/*
+ * What is due and could not be done waits for a member of the store, which wakes
+ * the keeper by itself.
+ */
+ClockTime
+keeper_tables_wakeup(const Keeper *keeper, ClockTime now)
+{
+	const KeeperTables *tables = keeper->tables;
+	ClockTime	at = CLOCK_NEVER;
+
+	for (int k = 0; k < tables->n; k++)
+		if (tables->lease[k]->wake_at > now)
+			at = clock_min(at, tables->lease[k]->wake_at);
+	if (tables->waiting)
+		at = clock_min(at, now + 5 * CLOCK_MS);
+	return at;
+}
+
+/* ------------------------------------------------------------------------
+ * The end
+ * ------------------------------------------------------------------------
+ */
+
+void
+keeper_tables_let_go(Keeper *keeper, ClockTime now)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+		if (tables->lease[k]->state.phase == LEASE_HOLDER)
+			keeper_moves_begin_drain(tables->lease[k], DRAIN_UNHEALTHY, "",
+									 CLOCK_S / 2, now);
+}
+
+void
+keeper_tables_begin_end(Keeper *keeper, ClockTime limit, ClockTime now)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+	{
+		TableLease *lease = tables->lease[k];
+
+		if (lease->state.phase == LEASE_ACQUIRING)
+			lease_close(&lease->state, now);
+		keeper_moves_begin_drain(lease, keeper->orphaned ? DRAIN_ORPHANED :
+								 DRAIN_SHUTDOWN, "", limit / 2, now);
+		lease->due = true;
+	}
+}
+
+bool
+keeper_tables_may_end(const Keeper *keeper)
+{
+	const KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+	{
+		const LeaseState *state = &tables->lease[k]->state;
+
+		if (state->phase == LEASE_DRAINING && state->frozen)
+			continue;
+		if (state->phase != LEASE_FOLLOWER)
+			return false;
+	}
+	return true;
+}
+
+void
+keeper_tables_close_fence(void)
+{
+	int			n = (int) pg_atomic_read_u32(&leasehold_tables->nslots);
+
+	for (int i = 0; i < n; i++)
+		pg_atomic_write_u64(&leasehold_tables->slot[i].lease.deadline, 0);
+}
