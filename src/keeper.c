@@ -229,7 +229,7 @@ follow_disk(Keeper *keeper)
 		}
 	}
 	if (keeper->name[0] == '\0' && keeper->persisted.lease[0] == '\0' &&
-		!keeper_tables_used(keeper))
+		!keeper_tables_exist(keeper))
 		return;
 
 	strlcpy(fresh.node, keeper->self.name, sizeof(fresh.node));

@@ -42,6 +42,16 @@ keeper_tables_used(const Keeper *keeper)
 	return tables->nparts > 0 || tables->nentries > 0 || tables->unknown;
 }
 
+bool
+keeper_tables_exist(const Keeper *keeper)
+{
+	for (int i = 0; i < keeper->n; i++)
+		if (keeper->tables->memberships_wanted[i] > 0 ||
+			keeper->tables->protections_wanted[i] > 0)
+			return true;
+	return keeper_tables_used(keeper);
+}
+
 /* Where a name stands, or would. */
 static int
 find_place(const KeeperTables *tables, const char *name, bool *found)

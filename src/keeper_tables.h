@@ -114,6 +114,9 @@ extern KeeperTables *keeper_tables_make(void);
 /* Does this node take part in any, or is any table protected? */
 extern bool keeper_tables_used(const Keeper *keeper);
 
+/* Does the store know of any, as far as it has said? */
+extern bool keeper_tables_exist(const Keeper *keeper);
+
 /* What holds for the members of the store holds for all leases. */
 extern void keeper_tables_set_members(Keeper *keeper);
 extern void keeper_tables_set_reachable(Keeper *keeper, int i, bool reachable,
