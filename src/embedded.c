@@ -273,9 +273,9 @@ make_lease(const char *lease)
 		" version, nonce, ttl_ms, frozen, reserved_for, request_seq,"
 		" ttl_wanted_ms, pause_wanted, handover_to, answer, kind, scope,"
 		" system_identifier, timeline, timeline_begin, timeline_epoch, holder_lsn, sync_set,"
-		" dropped)"
+		" ready_seq, dropped)"
 		" VALUES ($1, '', 0, 0, 0, 0, $2, false, '', 0, $2, false, '', '',"
-		" 'independent', 'instance', '', 0, '', 0, '', '', false)"
+		" 'independent', 'instance', '', 0, '', 0, '', '', 0, false)"
 		" ON CONFLICT (name) DO NOTHING", 2, types, values, SPI_OK_INSERT);
 }
 

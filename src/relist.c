@@ -217,6 +217,7 @@ merge_request(const RelistRow *row, int n, RelistRow *to)
 	to->value[ROW_TTL_WANTED] = last->value[ROW_TTL_WANTED];
 	to->value[ROW_PAUSE_WANTED] = last->value[ROW_PAUSE_WANTED];
 	to->value[ROW_HANDOVER] = "";
+	to->value[ROW_READY] = "0";
 	to->value[ROW_ANSWER] = "";
 }
 

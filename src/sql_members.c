@@ -363,6 +363,7 @@ row_of_survey(const SurveyLease *from, RelistRow *to)
 	to->value[ROW_TIMELINE_EPOCH] = number_text(row->wrote.epoch);
 	to->value[ROW_HOLDER_LSN] = lsn_text(row->wrote.lsn);
 	to->value[ROW_SYNC_SET] = pstrdup(row->wrote.sync_set);
+	to->value[ROW_READY] = "0";
 	to->value[ROW_DROPPED] = "false";
 }
 

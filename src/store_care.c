@@ -196,10 +196,14 @@ const char store_anew_sql[] =
 " protections, memberships)"
 " VALUES (1, 2, $1, 0, '', false, 0, 0, 0)"
 " ON CONFLICT (id) DO UPDATE SET store_id = excluded.store_id,"
-" generation = 0, members = '', settled = false RETURNING s.store_id";
+" generation = 0, members = '', settled = false, protections = 0,"
+" memberships = 0 RETURNING s.store_id";
 
 const char store_blank_sql[] =
-"UPDATE leasehold_store.lease SET holder = '', incarnation = 0, epoch = 0,"
+"WITH p AS (DELETE FROM leasehold_store.protection),"
+" m AS (DELETE FROM leasehold_store.membership),"
+" k AS (DELETE FROM leasehold_store.known)"
+" UPDATE leasehold_store.lease SET holder = '', incarnation = 0, epoch = 0,"
 " version = 0, dropped = true";
 
 /* ------------------------------------------------------------------------

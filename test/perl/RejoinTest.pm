@@ -73,10 +73,10 @@ sub held_by
 	in_store(<<SQL, @databases);
 	INSERT INTO leasehold_store.lease (name, holder, incarnation, epoch, version, nonce, ttl_ms,
 		frozen, reserved_for, request_seq, ttl_wanted_ms, pause_wanted, handover_to, answer, kind,
-		scope, system_identifier, timeline, timeline_begin, timeline_epoch, holder_lsn, sync_set, dropped)
+		scope, system_identifier, timeline, timeline_begin, timeline_epoch, holder_lsn, sync_set, ready_seq, dropped)
 	VALUES ('$pair->{lease}', '$name', 1, $epoch, 1, 1, 3600000,
 		false, '', 0, 3600000, false, '', '', '$kind',
-		'instance', '$sysid', $timeline, '', 0, '', '', false)
+		'instance', '$sysid', $timeline, '', 0, '', '', 0, false)
 	ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = excluded.epoch,
 		version = lease.version + 1, kind = excluded.kind,
 		system_identifier = excluded.system_identifier, timeline = excluded.timeline;

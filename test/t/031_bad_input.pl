@@ -193,7 +193,7 @@ $other->safe_psql('leasehold_store',
 	  . " (SELECT system_identifier FROM pg_control_system()) || '/1'");
 $other->safe_psql('leasehold_store',
 	"INSERT INTO leasehold_store.lease VALUES ('main', '', 0, 3, 9, 0, 1000, false, '',"
-	  . " 0, 1000, false, '', '', 'independent', 'instance', '', 0, '', 0, '', '', false)");
+	  . " 0, 1000, false, '', '', 'independent', 'instance', '', 0, '', 0, '', '', 0, false)");
 $a->set_conf('leasehold.store' => $other->connstr('leasehold_store'));
 $a->wait_state('fenced');
 is_fenced($a, "another store's member");
@@ -206,11 +206,11 @@ $a->wait_state('follower');
 is($b->epoch, $held, 'the holder has noticed nothing of it');
 
 # another schema version, at the only member: everybody fenced
-$store->safe_psql('leasehold_store', 'UPDATE leasehold_store.store SET schema_version = 2');
+$store->safe_psql('leasehold_store', 'UPDATE leasehold_store.store SET schema_version = 3');
 wait_until('nobody holds the lease', sub { !$group->holder });
 is_fenced($_, 'another schema version') foreach $a, $b;
-like(complaints($a), qr/schema has version 2, this library needs 1/, '... and check() says so');
-$store->safe_psql('leasehold_store', 'UPDATE leasehold_store.store SET schema_version = 1');
+like(complaints($a), qr/schema has version 3, this library needs 2/, '... and check() says so');
+$store->safe_psql('leasehold_store', 'UPDATE leasehold_store.store SET schema_version = 2');
 my $holder = $group->wait_holder;
 $held = $holder->epoch;
 
