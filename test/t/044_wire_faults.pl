@@ -45,7 +45,7 @@ sub sql_of
 		my ($code, %argument) = @_;
 		my $out = '';
 
-		while ($code =~ /\G\s*(?:"((?:[^"\\]|\\.)*)"|(\w+)(?:\(("[^"]*")\))?)/gc)
+		while ($code =~ /\G\s*(?:"((?:[^"\\]|\\.)*)"|(\w+)(?:\(("[^"]*"|\w+)\))?)/gc)
 		{
 			my ($literal, $name, $value) = ($1, $2, $3);
 
@@ -58,6 +58,7 @@ sub sql_of
 					defined $macro->[0] ? ($macro->[0] => $value) : ());
 			}
 		}
+		$code =~ /\G\s*\z/gc or die "$file: cannot read " . substr($code, pos($code) // 0);
 		return $out;
 	};
 	while ($text =~ /\bconst char (\w+)\[\]\s*=\s*(["A-Z][^;]*(?:"[^"]*"[^;]*)*);\n/g)
@@ -88,6 +89,10 @@ my %refused = (
 sub objections
 {
 	my ($sql) = @_;
+
+	# one parameter may be a list of plain values: many rows in one statement
+	$sql =~ s/\bANY \(CAST\((\$\d+) AS text\[\]\)\)/$1/g;
+	$sql =~ s/\bCAST\((\$\d+) AS (?:text|bigint|integer|boolean)\[\]\)/$1/g;
 	my @objections = grep { $sql =~ $refused{$_} } sort keys %refused;
 
 	# for people only, in what is written down; never in a condition
