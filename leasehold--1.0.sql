@@ -47,7 +47,7 @@ CREATE FUNCTION leasehold.leases(
 	OUT lease text, OUT holder text, OUT epoch bigint, OUT version bigint,
 	OUT ttl interval, OUT kind text, OUT scope text, OUT paused boolean,
 	OUT reserved_for text, OUT ttl_wanted interval, OUT pause_wanted boolean,
-	OUT handover_to text, OUT age interval)
+	OUT handover_to text, OUT age interval, OUT tables text[])
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'leasehold_leases'
 LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 10;

@@ -22,6 +22,7 @@
 
 #define GROUP_MEMBERS_MAX	(2 * LEASE_MEMBERS_MAX)
 #define GROUP_REQUEST_MS	5000	/* of a connect or a request */
+#define GROUP_NODES_MAX		1000	/* that are read */
 
 typedef struct GroupMember
 {

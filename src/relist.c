@@ -21,11 +21,16 @@
  * knows (a race that was lost or given back) might else be taken at once,
  * while the real holder's deadline still runs.  Such a row is copied so that
  * everybody has to wait: without an incarnation, and reserved for nobody.
+ *
+ * The list of protected tables is changed under the lock of the store row, by
+ * its generation.  So after step 2 a majority of the old list has every change
+ * that counts, and it goes along as it stands, with its numbers.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
 
+#include "group_tables.h"
 #include "relist.h"
 #include "store_care.h"
 
@@ -547,6 +552,44 @@ move_lease(Change *change, const char *name)
 				change->next->n / 2 + 1);
 }
 
+/*
+ * The same for protected tables, and for who takes part in which lease.  What a
+ * majority of the new list has is in any majority of it that a node reads.
+ */
+static void
+move_tables(Change *change)
+{
+	StoreGroup *group = change->group;
+	int			needed = change->next->n / 2 + 1;
+	GroupTables tables;
+	GroupMemberships rows;
+	const char *values[7];
+	int			n;
+
+	n = group_read_tables(group, filter_old_committed, &tables);
+	if (n >= group_majority(group))
+		n = group_read_memberships(group, filter_old_committed,
+								   group_majority(group), &rows);
+	if (n < group_majority(group))
+		stopped(change, "of the present list told which tables are protected",
+				n, group_majority(group));
+	values[0] = generation_text(tables.highest);
+	values[1] = generation_text(change->generation);
+	group_tables_values(&tables, values + 2);
+	n = group_send(group, filter_new_committed, store_copy_protections_sql, 7,
+				   values);
+	if (n >= needed)
+	{
+		values[0] = generation_text(rows.highest);
+		group_memberships_values(&rows, values + 2);
+		n = group_send(group, filter_new_committed, store_copy_memberships_sql,
+					   5, values);
+	}
+	if (n < needed)
+		stopped(change, "of the new list took the list of protected tables", n,
+				needed);
+}
+
 /* Heartbeats: best effort, since every node registers by itself. */
 static void
 move_nodes(Change *change)
@@ -610,6 +653,7 @@ relist_change(StoreGroup *group, const Roster *next)
 		nnames = lease_names(&change, name);
 		for (int i = 0; i < nnames; i++)
 			move_lease(&change, name[i]);
+		move_tables(&change);
 	}
 	settle(&change);
 	RESUME_INTERRUPTS();

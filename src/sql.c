@@ -108,7 +108,8 @@ sql_own_lease(FunctionCallInfo fcinfo, int arg)
 	char	   *lease = sql_lease(fcinfo, arg);
 	Survey	   *survey;
 
-	if (strcmp(lease, settings_lease()) == 0)
+	if (strcmp(lease, settings_lease()) == 0 ||
+		sql_table_slot(lease, NULL) != TABLES_NO_SLOT)
 		return lease;
 	survey = sql_survey();
 	for (int i = 0; i < survey->nleases; i++)
@@ -116,8 +117,103 @@ sql_own_lease(FunctionCallInfo fcinfo, int arg)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("lease \"%s\" does not govern this node", lease),
+					 strcmp(survey->lease[i].scope, "tables") == 0 ?
+					 errhint("leasehold.join_lease() has this node take part in it.") :
 					 errhint("leasehold.lease names the lease of this node.")));
 	sql_unknown("lease", lease, known_leases(survey));
+}
+
+/* ------------------------------------------------------------------------
+ * This node's leases
+ * ------------------------------------------------------------------------
+ */
+
+uint64
+sql_held_epoch(const char *lease)
+{
+	if (strcmp(lease, settings_lease()) == 0)
+		return shared_lease_epoch(&fence_shared->instance);
+	return tables_held_epoch(tables_find_slot(lease));
+}
+
+int
+sql_table_slot(const char *lease, TableStatus *status)
+{
+	int			slot = tables_find_slot(lease);
+	TableStatus copy;
+
+	if (slot == TABLES_NO_SLOT)
+		return TABLES_NO_SLOT;
+	LWLockAcquire(leasehold_tables->status_lock, LW_SHARED);
+	copy = leasehold_tables->status[slot];
+	LWLockRelease(leasehold_tables->status_lock);
+	if (status != NULL)
+		*status = copy;
+	return copy.takes_part ? slot : TABLES_NO_SLOT;
+}
+
+KeeperStatus *
+sql_lease_status(const char *lease)
+{
+	KeeperStatus *status = sql_status();
+	TableStatus table;
+	int			slot;
+
+	if (strcmp(lease, settings_lease()) == 0)
+		return status;
+	slot = sql_table_slot(lease, &table);
+	if (slot == TABLES_NO_SLOT)
+	{
+		status->state = NODE_UNGOVERNED;
+		return status;
+	}
+	strlcpy(status->lease, lease, sizeof(status->lease));
+	strlcpy(status->holder, table.holder, sizeof(status->holder));
+	strlcpy(status->reason, table.reason, sizeof(status->reason));
+	strlcpy(status->kind, "independent", sizeof(status->kind));
+	strlcpy(status->scope, "tables", sizeof(status->scope));
+	status->state = table.state;
+	status->epoch = table.epoch;
+	status->ttl_ms = table.ttl_ms;
+	status->last_renewal = table.last_renewal;
+	status->renewal_latency = table.renewal_latency;
+	status->sync_set[0] = '\0';
+	/* a keeper that is stopped leaves an old page behind, see sql_status() */
+	if ((status->state == NODE_HOLDER || status->state == NODE_PAUSED) &&
+		tables_held_epoch(slot) == 0)
+	{
+		status->state = NODE_FENCED;
+		snprintf(status->reason, sizeof(status->reason),
+				 "The deadline has passed, and the keeper has not reported since.");
+	}
+	return status;
+}
+
+TableList *
+sql_tables(void)
+{
+	TableList  *list = palloc(tables_list_size());
+
+	if (!tables_read(list))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the list of protected tables is changing"),
+				 errhint("Try again.")));
+	return list;
+}
+
+const char *
+sql_box_name(const char *lease)
+{
+	return strcmp(lease, settings_lease()) == 0 ? "" : lease;
+}
+
+ClockTime
+sql_patience(int32 ttl_ms)
+{
+	ClockTime	ttl = clock_ms(ttl_ms);
+
+	return clock_max(sql_status()->observation, ttl + ttl / 10 + clock_ms(20));
 }
 
 const StoreLease *

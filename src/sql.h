@@ -17,6 +17,7 @@
 #include "clock.h"
 #include "group.h"
 #include "shared.h"
+#include "tables.h"
 
 /* Raise an error if the library is not preloaded. */
 extern void sql_require_preloaded(void);
@@ -28,10 +29,40 @@ extern char *sql_text(FunctionCallInfo fcinfo, int arg);
 extern char *sql_lease(FunctionCallInfo fcinfo, int arg);
 
 /*
- * The same for functions about this node's own part: another lease than the
- * instance's is an error.
+ * The same for functions about this node's own part: a lease that is neither
+ * the instance's nor one of tables that this node takes part in is an error.
  */
 extern char *sql_own_lease(FunctionCallInfo fcinfo, int arg);
+
+/* The epoch under which this node holds the lease, its own or of tables; or 0. */
+extern uint64 sql_held_epoch(const char *lease);
+
+/*
+ * sql_table_slot
+ *		The slot of the lease, if this node takes part in it as a lease of tables;
+ *		else TABLES_NO_SLOT.  "status" may be NULL.
+ */
+extern int	sql_table_slot(const char *lease, TableStatus *status);
+
+/*
+ * sql_lease_status
+ *		How this node stands to this lease: its own, or one of tables that it takes
+ *		part in.  palloc'd.
+ */
+extern KeeperStatus *sql_lease_status(const char *lease);
+
+/* A private copy of the list of protected tables; an error if it is not to be had. */
+extern TableList *sql_tables(void);
+
+/* How the keeper is asked for this lease: see shared_ask_keeper(). */
+extern const char *sql_box_name(const char *lease);
+
+/*
+ * sql_patience
+ *		For how long a heartbeat may stand still before its node counts as silent,
+ *		by the ttl of the lease concerned.
+ */
+extern ClockTime sql_patience(int32 ttl_ms);
 
 /* Raise an error unless the text may name a lease or a node. */
 extern void sql_check_name(const char *what, const char *name);

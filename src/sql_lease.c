@@ -73,17 +73,17 @@ leasehold_acquire(PG_FUNCTION_ARGS)
 		clock_ms(sql_milliseconds(fcinfo, 1, "timeout", 0, SQL_TIMEOUT_MAX_MS));
 	for (;;)
 	{
-		uint64		epoch = shared_lease_epoch(&fence_shared->instance);
+		uint64		epoch = sql_held_epoch(lease);
 		ClockTime	now = clock_now();
 
 		if (epoch != 0)
 			PG_RETURN_INT64((int64) epoch);
 		if (now >= until)
-			raise_not_acquired(lease, sql_status());
+			raise_not_acquired(lease, sql_lease_status(lease));
 		/* somebody else may have put another request into the box */
 		if (asked_at == 0 || now - asked_at >= CLOCK_S)
 		{
-			shared_ask_keeper(ASK_ACQUIRE, "", force, until);
+			shared_ask_keeper(ASK_ACQUIRE, sql_box_name(lease), force, until);
 			asked_at = now;
 		}
 		sql_sleep(10);
@@ -96,9 +96,9 @@ leasehold_acquire(PG_FUNCTION_ARGS)
  * taken the release back.
  */
 static bool
-is_released(uint64 epoch, bool *drained)
+is_released(const char *lease, uint64 epoch, bool *drained)
 {
-	uint64		now_held = shared_lease_epoch(&fence_shared->instance);
+	uint64		now_held = sql_held_epoch(lease);
 	KeeperStatus *status;
 	bool		released;
 
@@ -114,7 +114,7 @@ is_released(uint64 epoch, bool *drained)
 		return false;
 	}
 	*drained = true;
-	status = sql_status();
+	status = sql_lease_status(lease);
 	released = status->state != NODE_HOLDER && status->state != NODE_DRAINING &&
 		status->state != NODE_PAUSED;
 	pfree(status);
@@ -135,25 +135,25 @@ leasehold_release(PG_FUNCTION_ARGS)
 
 	sql_require_preloaded();
 	lease = sql_own_lease(fcinfo, 0);
-	epoch = shared_lease_epoch(&fence_shared->instance);
+	epoch = sql_held_epoch(lease);
 	if (epoch == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this node does not hold lease \"%s\"", lease)));
-	if (sql_status()->state == NODE_PAUSED)
+	if (sql_lease_status(lease)->state == NODE_PAUSED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("lease \"%s\" is paused", lease),
 				 errhint("leasehold.resume() ends the pause.")));
 	sql_spare_session();
-	shared_ask_keeper(ASK_RELEASE, "", false, until);
-	while (!is_released(epoch, &drained))
+	shared_ask_keeper(ASK_RELEASE, sql_box_name(lease), false, until);
+	while (!is_released(lease, epoch, &drained))
 	{
 		if (clock_now() >= until)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("lease \"%s\" was not released in time", lease),
-					 errdetail("%s", sql_status()->reason)));
+					 errdetail("%s", sql_lease_status(lease)->reason)));
 		sql_sleep(10);
 	}
 	PG_RETURN_VOID();
@@ -222,8 +222,9 @@ begin_awaiting(Awaited *awaited, StoreGroup *group, const LeaseRow *row,
 
 	memset(awaited, 0, sizeof(*awaited));
 	awaited->holder = pstrdup(row->holder);
-	awaited->patience = sql_status()->observation;
-	awaited->judged_at = clock_now() + 2 * sql_status()->renew_interval;
+	awaited->patience = sql_patience(row->ttl_ms);
+	awaited->judged_at = clock_now() +
+		2 * clock_max(sql_status()->renew_interval, clock_ms(row->ttl_ms) / 5);
 	watch_store(group, &watch, awaited->holder, 0);
 	(void) watch_pulse(&awaited->pulse, group, &watch, watch.run_beats);
 	if (seen != NULL && seen->incarnation == watch.incarnation)

@@ -7,10 +7,12 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "group_tables.h"
 #include "relist.h"
 #include "settings.h"
 #include "sql.h"
 #include "store_care.h"
+#include "tables.h"
 #include "timeline.h"
 
 PG_FUNCTION_INFO_V1(leasehold_init_store);
@@ -395,12 +397,11 @@ gather_rows(StoreGroup *group, RelistRow *row, int max)
 static bool
 is_held_here(const RelistRow *row)
 {
-	uint64		epoch = shared_lease_epoch(&fence_shared->instance);
+	uint64		epoch = sql_held_epoch(row->value[ROW_NAME]);
 
 	return epoch != 0 &&
 		epoch == strtoull(row->value[ROW_EPOCH], NULL, 10) &&
-		strcmp(row->value[ROW_HOLDER], settings_node_name()) == 0 &&
-		strcmp(row->value[ROW_NAME], settings_lease()) == 0;
+		strcmp(row->value[ROW_HOLDER], settings_node_name()) == 0;
 }
 
 /*
@@ -446,11 +447,97 @@ run_at(StoreGroup *group, const char *what, const char *sql, int n,
 		group_raise(&group->member[0], what);
 }
 
+/*
+ * The list of protected tables, as the member has it and as this node knows it,
+ * whatever is later.  All of it gets a number above all that any node may have
+ * confirmed: what they know beyond it is lost, and must not go on counting.
+ */
+static void
+gather_tables(StoreGroup *group, GroupTables *tables)
+{
+	TableList  *list = palloc(tables_list_size());
+	GroupTables there = {0};
+
+	if (group->member[0].is_store)
+		(void) group_read_tables(group, group_connected, &there);
+	if (!tables_read(list) || list->unknown)
+		list->n = 0, list->seq = 0;
+	tables->n = 0;
+	tables->entry = palloc(sizeof(TableEntry) * (there.n + list->n + 1));
+	for (int i = 0; i < list->n; i++)
+		tables->entry[tables->n++] = list->entry[i];
+	tables->highest = Max(there.highest, list->seq);
+	for (int i = 0; i < there.n; i++)
+	{
+		TableEntry *known = group_find_table(tables, &there.entry[i]);
+
+		if (known == NULL)
+			tables->entry[tables->n++] = there.entry[i];
+		else if (known->seq < there.entry[i].seq)
+			*known = there.entry[i];
+	}
+	if (tables->n == 0 && tables->highest == 0)
+		return;
+	tables->highest += 1000000;
+	for (int i = 0; i < tables->n; i++)
+		tables->entry[i].seq = tables->highest;
+}
+
+/* Who takes part: what the member still knows, and this node's own part. */
+static void
+gather_memberships(StoreGroup *group, GroupMemberships *rows)
+{
+	int			slots = (int) pg_atomic_read_u32(&leasehold_tables->nslots);
+	GroupMemberships there = {0};
+
+	if (group->member[0].is_store)
+		(void) group_read_memberships(group, group_connected, 1, &there);
+	*rows = there;
+	rows->row = palloc(sizeof(StoreMembership) * (there.n + slots + 1));
+	if (there.n > 0)
+		memcpy(rows->row, there.row, sizeof(StoreMembership) * there.n);
+	LWLockAcquire(leasehold_tables->status_lock, LW_SHARED);
+	for (int i = 0; i < slots; i++)
+	{
+		StoreMembership *row = &rows->row[rows->n];
+
+		if (!leasehold_tables->status[i].takes_part ||
+			group_find_membership(rows, leasehold_tables->slot[i].name,
+								  settings_node_name()) != NULL)
+			continue;
+		strlcpy(row->lease, leasehold_tables->slot[i].name, sizeof(row->lease));
+		strlcpy(row->node, settings_node_name(), sizeof(row->node));
+		row->priority = leasehold_tables->status[i].priority;
+		rows->n++;
+	}
+	LWLockRelease(leasehold_tables->status_lock);
+	if (rows->n > 0)
+		rows->highest += 1000000;
+}
+
+/* After the leases, before the list is settled. */
+static void
+write_tables(StoreGroup *group, int64 generation, const GroupTables *tables,
+			 const GroupMemberships *rows)
+{
+	const char *values[7] = {number_text(tables->highest), number_text(generation)};
+
+	group_tables_values(tables, values + 2);
+	run_at(group, "write the list of protected tables",
+		   store_copy_protections_sql, 7, values);
+	values[0] = number_text(rows->highest);
+	group_memberships_values(rows, values + 2);
+	run_at(group, "write who takes part in which lease",
+		   store_copy_memberships_sql, 5, values);
+}
+
 static void
 reseed_single(StoreGroup *group)
 {
 	RelistRow  *row = palloc(sizeof(RelistRow) * 2048);
 	int			n = gather_rows(group, row, 2048);
+	GroupTables tables;
+	GroupMemberships memberships;
 	int64		floor = (int64) pg_atomic_read_u64(&leasehold_shared->highest_epoch);
 	Roster		next = group->roster;
 	char		text[ROSTER_TEXT_LEN];
@@ -461,6 +548,8 @@ reseed_single(StoreGroup *group)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this node does not remember any lease either"),
 				 errhint("Call it on the node that held the lease last.")));
+	gather_tables(group, &tables);
+	gather_memberships(group, &memberships);
 	make_anew(group, &group->member[0]);
 	next.generation = Max(next.generation, group->report[0].roster.generation) + 1;
 	next.id[0] = group->report[0].id;
@@ -483,6 +572,7 @@ reseed_single(StoreGroup *group)
 		if (group->member[0].result == NULL)
 			group_raise(&group->member[0], "write the rows of leases");
 	}
+	write_tables(group, next.generation, &tables, &memberships);
 	values[0] = number_text(next.generation);
 	values[1] = text;
 	run_at(group, "settle the list of members", store_settle_sql, 2, values);

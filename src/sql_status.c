@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "datatype/timestamp.h"
 #include "funcapi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 
@@ -39,8 +40,11 @@ epoch_held(FunctionCallInfo fcinfo)
 	Survey	   *survey;
 
 	sql_require_preloaded();
-	if (lease == NULL || strcmp(lease, settings_lease()) == 0)
+	if (lease == NULL)
 		return shared_lease_epoch(&fence_shared->instance);
+	if (strcmp(lease, settings_lease()) == 0 ||
+		tables_find_slot(lease) != TABLES_NO_SLOT)
+		return sql_held_epoch(lease);
 	survey = sql_survey();
 	for (int i = 0; i < survey->nleases; i++)
 		if (strcmp(survey->lease[i].name, lease) == 0)
@@ -91,10 +95,9 @@ members_reachable(const KeeperStatus *status)
 
 /* Until when it is held here; null if it is not, or if it is paused. */
 static void
-add_expiry(Row *row, ClockTime now)
+add_expiry(Row *row, FenceLease *lease, ClockTime now)
 {
-	ClockTime	deadline = (ClockTime)
-		pg_atomic_read_u64(&fence_shared->instance.deadline);
+	ClockTime	deadline = (ClockTime) pg_atomic_read_u64(&lease->deadline);
 
 	if (deadline <= now || deadline == CLOCK_NEVER)
 		row_add(row, (Datum) 0, true);
@@ -111,54 +114,96 @@ zero_loss_text(const char *sync_set)
 	return node == NULL ? "off" : node[0] == '\0' ? "alone" : node;
 }
 
-/*
- * leasehold_status
- *		How this node stands to its lease: one row, none if it has no lease.
- */
-Datum
-leasehold_status(PG_FUNCTION_ARGS)
+/* What the rows of all leases of this node have in common, up to "reason". */
+static void
+add_standing(Row *row, const char *lease, const KeeperStatus *status,
+			 FenceLease *held, ClockTime now)
 {
-	KeeperStatus *status;
-	ClockTime	now = clock_now();
+	int			size = status->roster.n > 0 ? status->roster.n : status->nmembers;
+
+	row_text(row, lease);
+	row_text(row, status->node);
+	row_text(row, sql_state_name(status->state));
+	row_text(row, status->holder);
+	row_add(row, Int64GetDatum(status->epoch), status->epoch == 0);
+	add_expiry(row, held, now);
+	row_ms(row, status->ttl_ms);
+	row_text(row, status->kind);
+	row_text(row, status->scope);
+	row_add(row, Int32GetDatum(members_reachable(status)), false);
+	row_add(row, Int32GetDatum(size), false);
+	row_age(row, status->last_renewal, now);
+	row_add(row, sql_interval(status->renewal_latency), status->renewal_latency == 0);
+	row_text(row, status->reason);
+}
+
+/* The lease that governs the instance. */
+static void
+put_instance(FunctionCallInfo fcinfo, const KeeperStatus *status, ClockTime now)
+{
+	const char *lease = status->lease;
+	DurableState state;
 	Row			row = {0};
-	int			size;
 
-	sql_require_preloaded();
-	InitMaterializedSRF(fcinfo, 0);
-	status = sql_status();
-	if (status->state == NODE_UNGOVERNED)
-		return (Datum) 0;
-	size = status->roster.n > 0 ? status->roster.n : status->nmembers;
-
-	if (status->lease[0] != '\0')
-		row_text(&row, status->lease);
-	else
+	if (lease[0] == '\0')
 	{
 		/* governed by what the data directory remembers */
-		DurableState state;
-
 		shared_read(&leasehold_shared->persisted, &state);
-		row_text(&row, state.lease);
+		lease = state.lease;
 	}
-	row_text(&row, status->node);
-	row_text(&row, sql_state_name(status->state));
-	row_text(&row, status->holder);
-	row_add(&row, Int64GetDatum(status->epoch), status->epoch == 0);
-	add_expiry(&row, now);
-	row_ms(&row, status->ttl_ms);
-	row_text(&row, status->kind);
-	row_text(&row, status->scope);
-	row_add(&row, Int32GetDatum(members_reachable(status)), false);
-	row_add(&row, Int32GetDatum(size), false);
-	row_age(&row, status->last_renewal, now);
-	row_add(&row, sql_interval(status->renewal_latency), status->renewal_latency == 0);
-	row_text(&row, status->reason);
+	add_standing(&row, lease, status, &fence_shared->instance, now);
 	row_add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->withheld)), false);
 	row_add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->refused)), false);
 	row_text(&row, zero_loss_text(status->sync_set));
 	row_add(&row, Int64GetDatum((int64) pg_atomic_read_u64(&fence_shared->unprotected)), false);
 	row_age(&row, status->published_at, now);
 	row_put(fcinfo, &row);
+}
+
+/* The leases of tables that it takes part in; what is counted is not by lease. */
+static void
+put_tables(FunctionCallInfo fcinfo, ClockTime now)
+{
+	int			slots = (int) pg_atomic_read_u32(&leasehold_tables->nslots);
+	ClockTime	published_at;
+
+	LWLockAcquire(leasehold_tables->status_lock, LW_SHARED);
+	published_at = leasehold_tables->status_at;
+	LWLockRelease(leasehold_tables->status_lock);
+	for (int i = 0; i < slots; i++)
+	{
+		TableSlot  *slot = &leasehold_tables->slot[i];
+		Row			row = {0};
+
+		if (sql_table_slot(slot->name, NULL) == TABLES_NO_SLOT)
+			continue;
+		add_standing(&row, slot->name, sql_lease_status(slot->name),
+					 &slot->lease, now);
+		row_add(&row, (Datum) 0, true);
+		row_add(&row, (Datum) 0, true);
+		row_text(&row, "off");
+		row_add(&row, (Datum) 0, true);
+		row_age(&row, published_at, now);
+		row_put(fcinfo, &row);
+	}
+}
+
+/*
+ * leasehold_status
+ *		How this node stands to its leases: a row for each, none if it has none.
+ */
+Datum
+leasehold_status(PG_FUNCTION_ARGS)
+{
+	KeeperStatus *status;
+	ClockTime	now = clock_now();
+
+	sql_require_preloaded();
+	InitMaterializedSRF(fcinfo, 0);
+	status = sql_status();
+	if (status->state != NODE_UNGOVERNED)
+		put_instance(fcinfo, status, now);
+	put_tables(fcinfo, now);
 	return (Datum) 0;
 }
 
@@ -166,6 +211,26 @@ leasehold_status(PG_FUNCTION_ARGS)
  * leases, nodes, history
  * ------------------------------------------------------------------------
  */
+
+/* What it protects, as this node knows; null for a lease of an instance. */
+static void
+add_tables(Row *row, const TableList *list, const char *lease)
+{
+	Datum	   *name = palloc(sizeof(Datum) * (list->n + 1));
+	int			n = 0;
+
+	for (int i = 0; i < list->n; i++)
+		if (strcmp(list->entry[i].lease, lease) == 0)
+			name[n++] = CStringGetTextDatum(psprintf("%s.%s.%s",
+													 list->entry[i].database,
+													 list->entry[i].schema,
+													 list->entry[i].name));
+	if (n == 0)
+		row_add(row, (Datum) 0, true);
+	else
+		row_add(row, PointerGetDatum(construct_array(name, n, TEXTOID, -1, false,
+													 TYPALIGN_INT)), false);
+}
 
 /*
  * leasehold_leases
@@ -175,11 +240,13 @@ Datum
 leasehold_leases(PG_FUNCTION_ARGS)
 {
 	Survey	   *survey;
+	TableList  *list;
 	ClockTime	now = clock_now();
 
 	sql_require_preloaded();
 	InitMaterializedSRF(fcinfo, 0);
 	survey = sql_survey();
+	list = sql_tables();
 	for (int i = 0; i < survey->nleases; i++)
 	{
 		const SurveyLease *lease = &survey->lease[i];
@@ -198,6 +265,7 @@ leasehold_leases(PG_FUNCTION_ARGS)
 		row_add(&row, BoolGetDatum(lease->row.pause_wanted), false);
 		row_text(&row, lease->row.handover_to);
 		row_age(&row, survey->leases_at, now);
+		add_tables(&row, list, lease->name);
 		row_put(fcinfo, &row);
 	}
 	return (Datum) 0;

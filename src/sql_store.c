@@ -11,6 +11,7 @@
 #include "access/xlogrecovery.h"
 #include "fmgr.h"
 
+#include "group_tables.h"
 #include "relist.h"
 #include "settings.h"
 #include "sql.h"
@@ -24,7 +25,7 @@ PG_FUNCTION_INFO_V1(leasehold_rename_node);
 PG_FUNCTION_INFO_V1(leasehold_leave);
 
 #define CALL_MS		30000
-#define NODES_MAX	1000
+#define NODES_MAX	GROUP_NODES_MAX
 
 /* ------------------------------------------------------------------------
  * Leases
@@ -139,6 +140,40 @@ leasehold_alter_lease(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Nothing may be left that needs the lease: it would be writable nowhere. */
+static void
+require_unused(StoreGroup *group)
+{
+	GroupTables tables;
+	GroupMemberships rows;
+	StringInfoData users;
+
+	initStringInfo(&users);
+	group_tables(group, &tables);
+	for (int i = 0; i < tables.n; i++)
+		if (strcmp(tables.entry[i].lease, group->lease) == 0)
+			appendStringInfo(&users, "%s%s.%s.%s", users.len > 0 ? ", " : "",
+							 tables.entry[i].database, tables.entry[i].schema,
+							 tables.entry[i].name);
+	if (users.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("lease \"%s\" protects tables", group->lease),
+				 errdetail("Protected by it: %s.", users.data),
+				 errhint("leasehold.unprotect() takes a table out.")));
+	group_memberships(group, &rows);
+	for (int i = 0; i < rows.n; i++)
+		if (strcmp(rows.row[i].lease, group->lease) == 0)
+			appendStringInfo(&users, "%s\"%s\"", users.len > 0 ? ", " : "",
+							 rows.row[i].node);
+	if (users.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("nodes take part in lease \"%s\"", group->lease),
+				 errdetail("Its nodes: %s.", users.data),
+				 errhint("leasehold.leave_lease() takes a node out.")));
+}
+
 /*
  * leasehold_drop_lease
  *		Drop a lease that nobody holds.  Its row stays, with its epoch.
@@ -155,6 +190,8 @@ leasehold_drop_lease(PG_FUNCTION_ARGS)
 	sql_require_preloaded();
 	group = group_of_settings(lease, clock_now() + clock_ms(CALL_MS));
 	best = sql_require_lease(group);
+	require_unused(group);
+	best = group_best(group);
 	values[0] = lease;
 	took = best->row.holder[0] != '\0' ? 0 :
 		group_send(group, group_counted, store_drop_sql, 1, values);
@@ -268,6 +305,7 @@ leasehold_drop_node(PG_FUNCTION_ARGS)
 	sql_require_preloaded();
 	group = group_of_settings("", clock_now() + clock_ms(CALL_MS));
 	node = require_gone(group, name);
+	(void) group_part(group, NULL, name);
 	values[0] = name;
 	values[1] = psprintf(INT64_FORMAT, (int64) node->incarnation);
 	took = group_send(group, group_counted, store_drop_node_sql, 2, values);
@@ -368,6 +406,36 @@ forget_self(const char *name)
 }
 
 /*
+ * Take part in no lease of tables any more.  Returns whether it did; an error
+ * while it holds one.  What is protected stays fenced here.
+ */
+static bool
+leave_tables(ClockTime until)
+{
+	int			slots = (int) pg_atomic_read_u32(&leasehold_tables->nslots);
+	bool		member = false;
+	StoreGroup *group;
+
+	for (int i = 0; i < slots; i++)
+	{
+		const char *lease = leasehold_tables->slot[i].name;
+
+		if (tables_held_epoch(i) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("this node holds lease \"%s\"", lease),
+					 errhint("leasehold.switchover() hands it to another node.")));
+		member |= sql_table_slot(lease, NULL) != TABLES_NO_SLOT;
+	}
+	if (!member)
+		return false;
+	group = group_of_settings("", until);
+	(void) group_part(group, NULL, settings_node_name());
+	group_close(group);
+	return true;
+}
+
+/*
  * leasehold_leave
  *		This node is governed no more.
  */
@@ -375,6 +443,7 @@ Datum
 leasehold_leave(PG_FUNCTION_ARGS)
 {
 	ClockTime	until = clock_now() + clock_ms(10000);
+	bool		left;
 
 	sql_require_preloaded();
 	if (settings_lease()[0] != '\0')
@@ -384,6 +453,7 @@ leasehold_leave(PG_FUNCTION_ARGS)
 				 errhint(settings_store_embedded() ?
 						 "Empty leasehold.lease and leasehold.store in the configuration, and reload." :
 						 "Empty leasehold.lease in the configuration, and reload.")));
+	left = leave_tables(until);
 	/* the keeper gives it up by itself after the reload */
 	while (shared_lease_epoch(&fence_shared->instance) != 0)
 	{
@@ -395,7 +465,10 @@ leasehold_leave(PG_FUNCTION_ARGS)
 	}
 	if (!shared_is_governed(fence_shared))
 	{
-		ereport(NOTICE, (errmsg("no lease governs this node")));
+		if (left)
+			forget_self(settings_node_name());
+		else
+			ereport(NOTICE, (errmsg("no lease governs this node")));
 		PG_RETURN_VOID();
 	}
 	pg_atomic_write_u32(&leasehold_shared->leave_asked, 1);

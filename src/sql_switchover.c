@@ -9,7 +9,9 @@
 
 #include "fmgr.h"
 #include "storage/ipc.h"
+#include "utils/builtins.h"
 
+#include "group_tables.h"
 #include "settings.h"
 #include "sql.h"
 #include "watch.h"
@@ -37,15 +39,33 @@ require_node(StoreGroup *group, const char *target)
 	sql_unknown("node", target, group_node_names(node, n));
 }
 
+/* A lease of tables goes only to nodes that take part in it. */
+static void
+require_member(StoreGroup *group, const StoreLease *lease, const char *target)
+{
+	GroupMemberships rows;
+
+	if (strcmp(lease->scope, "tables") != 0)
+		return;
+	group_memberships(group, &rows);
+	if (group_find_membership(&rows, group->lease, target) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("node \"%s\" takes no part in lease \"%s\"", target,
+						group->lease),
+				 errhint("SELECT leasehold.join_lease(%s, %s) has it take part.",
+						 quote_literal_cstr(group->lease),
+						 quote_literal_cstr(target))));
+}
+
 /*
  * Raise an error if this node has watched the target's heartbeat stand still,
  * up to this moment: the target may just have been started.  A node that was
  * seen for the first time only now is given time to show that it lives.
  */
 static void
-require_alive(const char *target, ClockTime until)
+require_alive(const char *target, ClockTime patience, ClockTime until)
 {
-	ClockTime	patience = sql_status()->observation;
 
 	for (;;)
 	{
@@ -79,6 +99,7 @@ typedef struct HandOver
 	char		old_holder[LEASE_NAME_LEN];
 	int64		old_epoch;
 	ClockTime	until;
+	ClockTime	patience;		/* with a heartbeat that stands still */
 	GroupRequest request;		/* as it stands in the store; seq 0: none does */
 	bool		refused;		/* its holder has said that it will not do it */
 	Watch		watch;			/* the last look at the store */
@@ -185,7 +206,7 @@ is_dead_holder(HandOver *order)
 
 	return strcmp(order->old_holder, order->target) == 0 &&
 		watch_pulse(&order->pulse, order->group, watch, watch->beats) >
-		sql_status()->observation;
+		order->patience;
 }
 
 /* Nothing more will come of the request: why not?  NULL if it may yet be done. */
@@ -239,7 +260,7 @@ static const char *
 try_patiently(HandOver *order)
 {
 	ClockTime	patient_until = clock_min(order->until, clock_now() +
-										  sql_status()->observation + CLOCK_S);
+										  order->patience + CLOCK_S);
 	const char *why;
 
 	while ((why = try_hand_over(order)) != NULL &&
@@ -279,13 +300,15 @@ hand_over(HandOver *order)
 
 /* Who has it now? */
 static HandOver *
-make_order(StoreGroup *group, const char *target, ClockTime until)
+make_order(StoreGroup *group, const char *target, ClockTime patience,
+		   ClockTime until)
 {
 	HandOver   *order = palloc0(sizeof(HandOver));
 
 	order->group = group;
 	order->target = target;
 	order->until = until;
+	order->patience = patience;
 	watch_store(group, &order->watch, target, 0);
 	order->old_epoch = order->watch.epoch;
 	strlcpy(order->old_holder, order->watch.holder, sizeof(order->old_holder));
@@ -296,11 +319,10 @@ make_order(StoreGroup *group, const char *target, ClockTime until)
 static bool
 is_held_here(const HandOver *order)
 {
-	uint64		held = shared_lease_epoch(&fence_shared->instance);
+	uint64		held = sql_held_epoch(order->group->lease);
 
 	return held != 0 && held == (uint64) order->old_epoch &&
-		strcmp(order->target, settings_node_name()) == 0 &&
-		strcmp(order->group->lease, settings_lease()) == 0;
+		strcmp(order->target, settings_node_name()) == 0;
 }
 
 static void
@@ -319,7 +341,7 @@ require_handable(const char *lease, const HandOver *order,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("lease \"%s\" is paused", lease),
 				 errhint("leasehold.resume() ends the pause.")));
-	require_alive(order->target, order->until);
+	require_alive(order->target, order->patience, order->until);
 }
 
 /*
@@ -349,7 +371,8 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 	group = group_of_settings(lease, until + clock_ms(3000));
 	row = sql_require_lease(group);
 	require_node(group, target);
-	order = make_order(group, target, until);
+	require_member(group, row, target);
+	order = make_order(group, target, sql_patience(row->row.ttl_ms), until);
 	if (is_held_here(order))
 		epoch = order->old_epoch;
 	else

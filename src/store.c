@@ -153,7 +153,11 @@ const char *const store_statements[] = {
 	store_clear_mail_sql, store_post_repair_sql, store_clear_repair_sql,
 	store_sweep_mail_sql, store_look_batch_sql, store_acquire_batch_sql,
 	store_renew_batch_sql, store_release_batch_sql, store_memberships_sql,
-	store_protections_sql, store_known_sql, store_ready_sql, NULL
+	store_protections_sql, store_known_sql, store_ready_sql,
+	store_for_tables_sql, store_all_memberships_sql,
+	store_memberships_anew_sql, store_reserve_sql, store_protect_sql,
+	store_all_known_sql, store_copy_protections_sql,
+	store_copy_memberships_sql, NULL
 };
 
 /* ------------------------------------------------------------------------

@@ -24,6 +24,22 @@
 	t "timeline_epoch, " \
 	t "holder_lsn, " t "sync_set, " t "ready_seq, " t "dropped"
 
+/*
+ * All memberships, as given in $3 to $5: what is not among them goes.  The
+ * store row was taken as "c".
+ */
+#define MEMBERSHIPS_ANEW \
+	" q AS (SELECT * FROM unnest(CAST($3 AS text[]), CAST($4 AS text[])," \
+	" CAST($5 AS integer[])) AS q (lease, node, priority))," \
+	" d AS (DELETE FROM leasehold_store.membership WHERE EXISTS" \
+	" (SELECT 1 FROM c) AND NOT EXISTS (SELECT 1 FROM q" \
+	" WHERE q.lease = membership.lease AND q.node = membership.node))," \
+	" i AS (INSERT INTO leasehold_store.membership AS m" \
+	" (lease, node, priority)" \
+	" SELECT q.lease, q.node, q.priority FROM c, q" \
+	" ON CONFLICT (lease, node) DO UPDATE SET priority = excluded.priority)" \
+	" SELECT id FROM c"
+
 /* ------------------------------------------------------------------------
  * Requests
  * ------------------------------------------------------------------------
@@ -69,7 +85,9 @@ const char store_create_sql[] =
 /* Its epoch goes on: it never falls (R1). */
 const char store_undrop_sql[] =
 "UPDATE leasehold_store.lease SET dropped = false, version = version + 1,"
-" ttl_ms = $2, ttl_wanted_ms = $2, kind = $3, system_identifier = $4,"
+" ttl_ms = $2, ttl_wanted_ms = $2, kind = $3, scope = CASE WHEN"
+" CAST($3 AS text) = 'independent' THEN scope ELSE 'instance' END,"
+" system_identifier = $4,"
 " timeline = $5, frozen = false, pause_wanted = false, handover_to = '',"
 " answer = '', reserved_for = ''"
 " WHERE name = $1 AND dropped AND holder = '' RETURNING name";
@@ -103,16 +121,31 @@ const char store_unfreeze_sql[] =
  * ------------------------------------------------------------------------
  */
 
+/* With it go what it has confirmed and its part in leases of tables. */
 const char store_drop_node_sql[] =
-"WITH d AS (DELETE FROM leasehold_store.node WHERE name = $1"
-" AND incarnation = $2 RETURNING name), r AS (DELETE FROM"
-" leasehold_store.report WHERE node IN (SELECT name FROM d))"
+"WITH s AS (UPDATE leasehold_store.store SET memberships = memberships + 1"
+" WHERE id = 1 RETURNING id),"
+" d AS (DELETE FROM leasehold_store.node WHERE name = $1"
+" AND incarnation = $2 AND EXISTS (SELECT 1 FROM s) RETURNING name),"
+" r AS (DELETE FROM"
+" leasehold_store.report WHERE node IN (SELECT name FROM d)),"
+" k AS (DELETE FROM leasehold_store.known WHERE node IN (SELECT name FROM d)),"
+" m AS (DELETE FROM leasehold_store.membership"
+" WHERE node IN (SELECT name FROM d))"
 " SELECT name FROM d";
 
+/* It confirms under its new name once it runs under that. */
 const char store_rename_node_sql[] =
-"WITH u AS (UPDATE leasehold_store.node SET name = $2"
-" WHERE name = $1 AND incarnation = $3 RETURNING name), r AS (DELETE FROM"
-" leasehold_store.report WHERE node = $1 AND EXISTS (SELECT 1 FROM u))"
+"WITH s AS (UPDATE leasehold_store.store SET memberships = memberships + 1"
+" WHERE id = 1 RETURNING id),"
+" u AS (UPDATE leasehold_store.node SET name = $2"
+" WHERE name = $1 AND incarnation = $3 AND EXISTS (SELECT 1 FROM s)"
+" RETURNING name), r AS (DELETE FROM"
+" leasehold_store.report WHERE node = $1 AND EXISTS (SELECT 1 FROM u)),"
+" k AS (DELETE FROM leasehold_store.known"
+" WHERE node = $1 AND EXISTS (SELECT 1 FROM u)),"
+" m AS (UPDATE leasehold_store.membership SET node = $2"
+" WHERE node = $1 AND EXISTS (SELECT 1 FROM u))"
 " SELECT name FROM u";
 
 const char store_copy_node_sql[] =
@@ -120,6 +153,59 @@ const char store_copy_node_sql[] =
 " role, lsn, timeline, priority, version)"
 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 " ON CONFLICT (name) DO NOTHING RETURNING n.name";
+
+/* ------------------------------------------------------------------------
+ * Leases of tables
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * From now on it governs tables.  Not while anybody holds it, who would not
+ * expect another version; and not once it has governed an instance.
+ */
+const char store_for_tables_sql[] =
+"UPDATE leasehold_store.lease SET scope = 'tables', version = version + 1"
+" WHERE name = $1 AND kind = 'independent' AND scope <> 'tables'"
+" AND holder = '' AND epoch = 0 AND NOT dropped RETURNING name";
+
+const char store_all_memberships_sql[] =
+"SELECT s.memberships, m.lease, m.node, m.priority"
+" FROM leasehold_store.store s LEFT JOIN leasehold_store.membership m ON true"
+" WHERE s.id = 1 ORDER BY m.lease, m.node";
+
+/*
+ * All of it anew, so that a member that has missed a change is whole again with
+ * the next one.  It was made of what stood under numbers up to $6.
+ */
+const char store_memberships_anew_sql[] =
+"WITH c AS (UPDATE leasehold_store.store SET memberships = $1"
+" WHERE id = 1 AND generation = $2 AND settled AND memberships <= $6"
+" AND memberships < $1 RETURNING id)," MEMBERSHIPS_ANEW;
+
+/*
+ * A change of the list of protected tables, first step: nothing with a lower
+ * number comes after this.  What stands there is read in a statement of its
+ * own, which sees what this one had to wait for.
+ */
+const char store_reserve_sql[] =
+"UPDATE leasehold_store.store SET protections = $1"
+" WHERE id = 1 AND generation = $2 AND settled AND protections < $1"
+" RETURNING id";
+
+/* Second step.  Once more changes nothing. */
+const char store_protect_sql[] =
+"WITH c AS (UPDATE leasehold_store.store SET protections = $1"
+" WHERE id = 1 AND generation = $2 AND settled AND protections < $1"
+" RETURNING protections)"
+" INSERT INTO leasehold_store.protection AS p"
+" (database, schema_name, table_name, lease, seq)"
+" SELECT CAST($3 AS text), CAST($4 AS text), CAST($5 AS text),"
+" CAST($6 AS text), c.protections FROM c"
+" ON CONFLICT (database, schema_name, table_name) DO UPDATE"
+" SET lease = excluded.lease, seq = excluded.seq RETURNING p.seq";
+
+const char store_all_known_sql[] =
+"SELECT node, incarnation, protections FROM leasehold_store.known";
 
 /* ------------------------------------------------------------------------
  * The list of members
@@ -184,6 +270,26 @@ const char store_copy_sql[] =
 " sync_set = excluded.sync_set, ready_seq = excluded.ready_seq, dropped = excluded.dropped"
 " WHERE l.version < excluded.version AND l.epoch <= excluded.epoch"
 " RETURNING l.name";
+
+/* The same for what belongs to leases of tables, all rows at once. */
+const char store_copy_protections_sql[] =
+"WITH c AS (UPDATE leasehold_store.store SET protections = CASE"
+" WHEN protections < $1 THEN CAST($1 AS bigint) ELSE protections END"
+" WHERE id = 1 AND generation = $2 AND NOT settled RETURNING id),"
+" i AS (INSERT INTO leasehold_store.protection AS p"
+" (database, schema_name, table_name, lease, seq)"
+" SELECT q.database, q.schema_name, q.table_name, q.lease, q.seq"
+" FROM c, unnest(CAST($3 AS text[]), CAST($4 AS text[]), CAST($5 AS text[]),"
+" CAST($6 AS text[]), CAST($7 AS bigint[]))"
+" AS q (database, schema_name, table_name, lease, seq)"
+" ON CONFLICT (database, schema_name, table_name) DO UPDATE"
+" SET lease = excluded.lease, seq = excluded.seq WHERE p.seq < excluded.seq)"
+" SELECT id FROM c";
+
+const char store_copy_memberships_sql[] =
+"WITH c AS (UPDATE leasehold_store.store SET memberships = $1"
+" WHERE id = 1 AND generation = $2 AND NOT settled RETURNING id),"
+MEMBERSHIPS_ANEW;
 
 const char store_settle_sql[] =
 "UPDATE leasehold_store.store SET settled = true"

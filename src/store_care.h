@@ -39,6 +39,17 @@ extern const char store_drop_node_sql[];	/* name, incarnation */
 extern const char store_rename_node_sql[];	/* name, new name, incarnation */
 extern const char store_copy_node_sql[];	/* the nine columns of a node */
 
+/* Leases of tables; lists are arrays in the server's notation. */
+extern const char store_for_tables_sql[];	/* name */
+extern const char store_all_memberships_sql[];
+extern const char store_memberships_anew_sql[];	/* number, generation, leases,
+												 * nodes, priorities, highest
+												 * number before */
+extern const char store_reserve_sql[];	/* number, generation */
+extern const char store_protect_sql[];	/* number, generation, database, schema,
+										 * table, lease */
+extern const char store_all_known_sql[];
+
 /* The list of members (R10). */
 extern const char store_form_sql[]; /* list */
 extern const char store_commit_sql[];	/* generation, list, old generation */
@@ -46,6 +57,11 @@ extern const char store_seal_sql[]; /* name, generation */
 extern const char store_names_sql[];
 extern const char store_rows_sql[];
 extern const char store_copy_sql[]; /* the columns of a lease, generation */
+extern const char store_copy_protections_sql[]; /* number, generation, databases,
+												 * schemas, tables, leases,
+												 * numbers */
+extern const char store_copy_memberships_sql[]; /* number, generation, leases,
+												 * nodes, priorities */
 extern const char store_settle_sql[];	/* generation, list */
 extern const char store_anew_sql[]; /* store id */
 extern const char store_blank_sql[];
