@@ -82,7 +82,7 @@ $(filter-out $(HARNESS) tools,$(MAKECMDGOALS)):
 # must compile without the server's headers.
 LAYER0 := $(sort $(wildcard src/clock*.c src/lease.c src/lease_*.c src/election*.c \
 	src/candidacy.c src/syncset.c src/timeline.c src/names.c src/list.c \
-	src/path.c src/cause*.c src/verdict.c src/lines.c src/report.c src/walk.c src/remedy*.c src/picture*.c \
+	src/path.c src/spread.c src/cause*.c src/verdict.c src/lines.c src/report.c src/walk.c src/remedy*.c src/picture*.c \
 	src/rejoin/plan.c))
 UNIT_PROGRAMS := $(patsubst %.c,%,$(wildcard test/unit/test_*.c))
 TOOL_CFLAGS = -std=gnu99 -O2 -g -Wall -Wextra -Wmissing-prototypes -Wno-unused-parameter -Isrc \

@@ -260,6 +260,85 @@ COMMENT ON FUNCTION leasehold.leave() IS
 'this node leaves the group for good and is governed no more';
 
 -- ---------------------------------------------------------------------------
+-- Leases of tables
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION leasehold.join_lease(
+	lease text, node text DEFAULT NULL, priority integer DEFAULT 100)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_join_lease'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.join_lease(text, text, integer) IS
+'have a node take part in a lease of tables; with priority 0 it never takes it by itself';
+
+CREATE FUNCTION leasehold.leave_lease(lease text, node text DEFAULT NULL)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_leave_lease'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.leave_lease(text, text) IS
+'a node takes part in a lease of tables no more';
+
+CREATE FUNCTION leasehold.protect(
+	relation regclass, lease text, timeout interval DEFAULT '30s')
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_protect'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.protect(regclass, text, interval) IS
+'have a table written only where its lease is held; returns when every node sees to that';
+
+CREATE FUNCTION leasehold.unprotect(relation regclass)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_unprotect'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.unprotect(regclass) IS
+'have a table protected by its lease no more';
+
+CREATE FUNCTION leasehold.unprotect(
+	database text, schema_name text, table_name text)
+RETURNS void
+AS 'MODULE_PATHNAME', 'leasehold_unprotect_named'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION leasehold.unprotect(text, text, text) IS
+'the same for a table that need not exist here any more';
+
+CREATE FUNCTION leasehold.protected(
+	OUT database text, OUT schema_name text, OUT table_name text,
+	OUT lease text, OUT seq bigint, OUT holder text, OUT address text,
+	OUT held boolean, OUT confirmed boolean)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_protected'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE ROWS 10;
+
+CREATE VIEW leasehold.protected AS SELECT * FROM leasehold.protected();
+
+COMMENT ON VIEW leasehold.protected IS
+'every protected table, who holds its lease, and whether this node has the protection on its disk';
+
+CREATE FUNCTION leasehold.writer(relation regclass)
+RETURNS text
+AS 'MODULE_PATHNAME', 'leasehold_writer'
+LANGUAGE C VOLATILE STRICT PARALLEL SAFE;
+
+COMMENT ON FUNCTION leasehold.writer(regclass) IS
+'the connection string of the node that writes the table';
+
+CREATE FUNCTION leasehold.spread(
+	apply boolean DEFAULT false,
+	OUT lease text, OUT from_node text, OUT to_node text, OUT why text,
+	OUT done text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'leasehold_spread'
+LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+
+COMMENT ON FUNCTION leasehold.spread(boolean) IS
+'leases of tables that belong on other nodes; with apply, each is handed over';
+
+-- ---------------------------------------------------------------------------
 -- Care of the store and of the group
 -- ---------------------------------------------------------------------------
 
@@ -313,7 +392,7 @@ COMMENT ON FUNCTION leasehold.check() IS
 'everything about this node, its settings and its members that would make the promise untrue';
 
 -- ---------------------------------------------------------------------------
--- Privileges: holds, epoch and identity are for everyone
+-- Privileges: holds, epoch, writer and identity are for everyone
 -- ---------------------------------------------------------------------------
 
 REVOKE ALL ON FUNCTION
@@ -329,17 +408,22 @@ REVOKE ALL ON FUNCTION
 	leasehold.pause(text), leasehold.resume(text, boolean),
 	leasehold.leave(), leasehold.init_store(text), leasehold.set_store(text),
 	leasehold.reseed_member(text), leasehold.drop_node(text),
-	leasehold.rename_node(text, text)
+	leasehold.rename_node(text, text), leasehold.protected(),
+	leasehold.join_lease(text, text, integer), leasehold.leave_lease(text, text),
+	leasehold.protect(regclass, text, interval), leasehold.unprotect(regclass),
+	leasehold.unprotect(text, text, text), leasehold.spread(boolean)
 FROM PUBLIC;
 
 GRANT EXECUTE ON FUNCTION
 	leasehold.identity(), leasehold.status(), leasehold.leases(), leasehold.nodes(),
 	leasehold.history(), leasehold.check(), leasehold.peers(),
 	leasehold.connectivity(), leasehold.outages(), leasehold.connectivity_svg(),
-	leasehold.diagnose(text, text), leasehold.remedies(text, text)
+	leasehold.diagnose(text, text), leasehold.remedies(text, text),
+	leasehold.protected()
 TO pg_monitor;
 
 GRANT SELECT ON
 	leasehold.status, leasehold.leases, leasehold.nodes, leasehold.history,
-	leasehold.peers, leasehold.connectivity, leasehold.outages
+	leasehold.peers, leasehold.connectivity, leasehold.outages,
+	leasehold.protected
 TO pg_monitor;

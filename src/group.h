@@ -150,6 +150,13 @@ extern const StoreLease *group_last_request(const StoreGroup *group);
 extern char *group_lease_names(StoreGroup *group);
 extern char *group_node_names(const StoreNode *node, int n);
 
+/*
+ * group_leases
+ *		All leases that are not dropped, each once, as the row of its highest epoch
+ *		and version says; at most "max".  Returns how many.
+ */
+extern int	group_leases(StoreGroup *group, StoreLease *lease, int max);
+
 /* All node rows, each name once, with the highest beat. */
 extern int	group_nodes(StoreGroup *group, StoreNode *node, int max);
 

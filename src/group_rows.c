@@ -55,11 +55,29 @@ group_last_request(const StoreGroup *group)
 	return last;
 }
 
-char *
-group_lease_names(StoreGroup *group)
+/* Keep each name once, as its latest row says. */
+static int
+merge_lease(StoreLease *lease, int n, int max, const StoreLease *row)
 {
-	StringInfoData names;
-	StoreLease *lease = palloc(sizeof(StoreLease) * 64);
+	for (int i = 0; i < n; i++)
+		if (strcmp(lease[i].name, row->name) == 0)
+		{
+			if (row->row.epoch > lease[i].row.epoch ||
+				(row->row.epoch == lease[i].row.epoch &&
+				 row->row.version > lease[i].row.version))
+				lease[i] = *row;
+			return n;
+		}
+	if (n < max)
+		lease[n++] = *row;
+	return n;
+}
+
+int
+group_leases(StoreGroup *group, StoreLease *lease, int max)
+{
+	StoreLease *row = palloc(sizeof(StoreLease) * max);
+	int			n = 0;
 
 	group_begin(group);
 	for (int i = 0; i < group->n; i++)
@@ -67,23 +85,30 @@ group_lease_names(StoreGroup *group)
 			store_send_leases(&group->member[i].link,
 							  group_deadline(group));
 	group_wait(group);
-	initStringInfo(&names);
 	for (int i = 0; i < group->n; i++)
 	{
-		int			n;
+		int			rows;
 
 		if (group->member[i].result == NULL)
 			continue;
-		n = store_read_leases(group->member[i].result, lease, 64);
-		for (int k = 0; k < n; k++)
-		{
-			char	   *quoted = psprintf("\"%s\"", lease[k].name);
-
-			if (strstr(names.data, quoted) == NULL)
-				appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "",
-								 quoted);
-		}
+		rows = store_read_leases(group->member[i].result, row, max);
+		for (int k = 0; k < rows; k++)
+			n = merge_lease(lease, n, max, &row[k]);
 	}
+	pfree(row);
+	return n;
+}
+
+char *
+group_lease_names(StoreGroup *group)
+{
+	StringInfoData names;
+	StoreLease *lease = palloc(sizeof(StoreLease) * 64);
+	int			n = group_leases(group, lease, 64);
+
+	initStringInfo(&names);
+	for (int i = 0; i < n; i++)
+		appendStringInfo(&names, "%s\"%s\"", i > 0 ? ", " : "", lease[i].name);
 	return names.data;
 }
 

@@ -106,6 +106,13 @@ extern void sql_free_survey(Survey *survey);
 /* How the node is known: when its heartbeat was last seen; NULL if unknown. */
 extern const SurveyNode *sql_find_node(const Survey *survey, const char *name);
 
+/*
+ * sql_switchover
+ *		What leasehold.switchover() does; returns the new epoch, or raises an error.
+ */
+extern int64 sql_switchover(const char *target, const char *lease,
+							ClockTime until);
+
 /* Raise an error if the connection string is malformed or has a password. */
 extern void sql_judge_conninfo(const char *list);
 

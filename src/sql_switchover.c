@@ -344,32 +344,14 @@ require_handable(const char *lease, const HandOver *order,
 	require_alive(order->target, order->patience, order->until);
 }
 
-/*
- * leasehold_switchover
- *		Hand the lease to another node; on failure the old holder stays holder.
- *		A target that has it already is asked to confirm that.
- */
-Datum
-leasehold_switchover(PG_FUNCTION_ARGS)
+int64
+sql_switchover(const char *target, const char *lease, ClockTime until)
 {
-	char	   *target = sql_text(fcinfo, 0);
-	char	   *lease;
-	ClockTime	until;
-	StoreGroup *group;
-	const StoreLease *row;
+	StoreGroup *group = group_of_settings(lease, until + clock_ms(3000));
+	const StoreLease *row = sql_require_lease(group);
 	HandOver   *order;
 	int64		epoch;
 
-	sql_require_preloaded();
-	if (target == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the target of a switchover must not be null")));
-	lease = sql_lease(fcinfo, 1);
-	until = clock_now() +
-		clock_ms(sql_milliseconds(fcinfo, 2, "timeout", 1, SQL_TIMEOUT_MAX_MS));
-	group = group_of_settings(lease, until + clock_ms(3000));
-	row = sql_require_lease(group);
 	require_node(group, target);
 	require_member(group, row, target);
 	order = make_order(group, target, sql_patience(row->row.ttl_ms), until);
@@ -381,5 +363,28 @@ leasehold_switchover(PG_FUNCTION_ARGS)
 		epoch = hand_over(order);
 	}
 	group_close(group);
-	PG_RETURN_INT64(epoch);
+	return epoch;
+}
+
+/*
+ * leasehold_switchover
+ *		Hand the lease to another node; on failure the old holder stays holder.
+ *		A target that has it already is asked to confirm that.
+ */
+Datum
+leasehold_switchover(PG_FUNCTION_ARGS)
+{
+	char	   *target = sql_text(fcinfo, 0);
+	char	   *lease;
+	ClockTime	until;
+
+	sql_require_preloaded();
+	if (target == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the target of a switchover must not be null")));
+	lease = sql_lease(fcinfo, 1);
+	until = clock_now() +
+		clock_ms(sql_milliseconds(fcinfo, 2, "timeout", 1, SQL_TIMEOUT_MAX_MS));
+	PG_RETURN_INT64(sql_switchover(target, lease, until));
 }
