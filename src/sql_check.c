@@ -190,6 +190,19 @@ check_health(Check *check)
  * ------------------------------------------------------------------------
  */
 
+/* In how many leases of tables does this node take part? */
+static int
+count_table_leases(const Check *check)
+{
+	int			n = 0;
+
+	if (check->status == NULL)
+		return 0;
+	for (int i = 0; i < (int) pg_atomic_read_u32(&leasehold_tables->nslots); i++)
+		n += sql_table_slot(leasehold_tables->slot[i].name, NULL) != TABLES_NO_SLOT;
+	return n;
+}
+
 static void
 check_lease(Check *check)
 {
@@ -197,7 +210,11 @@ check_lease(Check *check)
 	bool		governed = check->status != NULL &&
 		shared_is_governed(fence_shared);
 
-	if (lease[0] == '\0')
+	if (lease[0] == '\0' && !governed && count_table_leases(check) > 0)
+		check_put(check, "lease", true,
+			psprintf("No lease governs this whole instance; it takes part in %d leases of tables.",
+					 count_table_leases(check)), NULL);
+	else if (lease[0] == '\0')
 		check_put(check, "lease", false,
 			governed ? "leasehold.lease is empty, but this node was governed by a lease: it stays fenced." :
 			"leasehold.lease is empty: nothing is fenced.",
@@ -528,6 +545,8 @@ leasehold_check(PG_FUNCTION_ARGS)
 	check_store(&check);
 	if (check.status != NULL && strcmp(check.status->kind, "physical") == 0)
 		check_replication(&check);
+	if (check.status != NULL)
+		check_tables(&check);
 	if (check.group != NULL)
 		group_close(check.group);
 	return (Datum) 0;

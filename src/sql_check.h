@@ -28,4 +28,7 @@ extern void check_put(Check *check, const char *item, bool ok,
 /* Where the lease is of kind "physical": a primary and its standbys. */
 extern void check_replication(Check *check);
 
+/* Where tables are protected, or this node takes part in leases of tables. */
+extern void check_tables(Check *check);
+
 #endif							/* LEASEHOLD_SQL_CHECK_H */
