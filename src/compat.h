@@ -175,14 +175,17 @@ compat_show_worker(void)
 
 /*
  * The permissions that a plan needs stand in its range table (15) or in a list
- * of their own (16+).  The members that we read have the same names.
+ * of their own (16+).  The members that we read have the same names.  A table
+ * that a statement does not name, such as a partition, has none.
  */
 #if PG_VERSION_NUM >= 160000
 #define compat_permissions(stmt) ((stmt)->permInfos)
+#define compat_table_is_named(entry) ((entry)->perminfoindex != 0)
 #define compat_permission_at(cell) lfirst_node(RTEPermissionInfo, cell)
 #define COMPAT_PERMISSION RTEPermissionInfo
 #else
 #define compat_permissions(stmt) ((stmt)->rtable)
+#define compat_table_is_named(entry) ((entry)->requiredPerms != 0)
 #define compat_permission_at(cell) lfirst_node(RangeTblEntry, cell)
 #define COMPAT_PERMISSION RangeTblEntry
 #endif

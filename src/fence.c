@@ -19,6 +19,7 @@
 #include "access/parallel.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "postmaster/autovacuum.h"
 #include "replication/logicalworker.h"
@@ -28,8 +29,11 @@
 
 #include "compat.h"
 #include "fence.h"
+#include "fence_ddl.h"
+#include "fence_notes.h"
 #include "fence_prepared.h"
 #include "fence_refuse.h"
+#include "fence_refuse_table.h"
 #include "fence_reply.h"
 #include "fence_signal.h"
 #include "fence_statement.h"
@@ -104,6 +108,7 @@ fence_join(void)
 	else
 	{
 		take_place();
+		fence_tables_join();
 		fence_process = FENCE_PROCESS_FENCED;
 	}
 }
@@ -189,20 +194,49 @@ before_store(void)
 	return FENCE_SCOPE_STORE;
 }
 
-FenceScope
-fence_before_query(const PlannedStmt *stmt)
+/*
+ * A statement on tables that have leases of their own, which have been asked for
+ * by now; that of the instance does not matter.
+ */
+static FenceScope
+before_protected(bool ddl)
+{
+	fence_before_read();
+	fence_transaction.harmless = true;
+	fence_transaction.maintained |= ddl;
+	return FENCE_SCOPE_TABLES;
+}
+
+static inline FenceWrite
+classify_plan(const PlannedStmt *stmt)
 {
 	FenceWrite	what;
 
 	if (likely(fence_plan_surely_writes(stmt)))
-		what = FENCE_WRITES;
-	else if (fence_plan_only_reads(stmt))
-		what = FENCE_READS;
-	else
-		what = fence_classify_plan(stmt);
+		return FENCE_WRITES;
+	if (fence_plan_only_reads(stmt))
+		return FENCE_READS;
+	what = fence_classify_plan(stmt);
+	if (fence_tables_look())
+		fence_notes_before_plan(stmt);
+	/* a foreign key of a protected table: to refer to a row does not change it */
+	if (what == FENCE_WRITES && (fence_transaction.wrote & FENCE_WROTE_TABLES) &&
+		fence_plan_only_refers(stmt))
+		what = FENCE_PROTECTED;
+	return what;
+}
 
+FenceScope
+fence_before_query(const PlannedStmt *stmt)
+{
+	FenceWrite	what = classify_plan(stmt);
+
+	if (!fence_governs())
+		return FENCE_SCOPE_ORDINARY;
 	if (likely(what == FENCE_WRITES))
 		before_write(NULL, stmt);
+	else if (what == FENCE_PROTECTED)
+		return before_protected(false);
 	else if (what == FENCE_STORE)
 		return before_store();
 	else if (what == FENCE_TEMPORARY)
@@ -282,13 +316,16 @@ check_prepared_epoch(const char *gid, uint64 held)
 /*
  * Raise our flag: a hand-over waits for it from here on.  The deadline is read
  * when it is up for all to see: if the keeper, having closed the fence, finds
- * the flag down, we find the fence closed.
+ * the flag down, we find the fence closed.  Every commit raises the flag of the
+ * instance, whatever it is about: so whoever has changed the list of protected
+ * tables can wait for those that did not know the new one.
  */
 static inline void
 raise_flag(void)
 {
 	fence_transaction.in_commit = true;
-	pg_atomic_write_u32(&fence_backend->in_commit, 1);
+	pg_atomic_write_u32(&fence_backend->in_commit,
+						FENCE_BIT_INSTANCE | fence_transaction.bits);
 	pg_memory_barrier();
 }
 
@@ -304,13 +341,35 @@ before_finish(const TransactionStmt *stmt, const PlannedStmt *pstmt)
 
 	raise_flag();
 	before_write(commit ? "COMMIT PREPARED" : "ROLLBACK PREPARED", pstmt);
-	if (!fence_transaction.wrote)
+	if (!(fence_transaction.wrote & FENCE_WROTE_INSTANCE))
 		return;					/* warn mode let it pass */
 	if (commit)
 		check_prepared_epoch(stmt->gid, fence_transaction.epoch);
 	fence_transaction.finished = true;
 	if (setting_fence == FENCE_ENFORCE)
-		fence_reply_shut_gate(fence_transaction.epoch);
+		fence_reply_shut_gate(fence_transaction.epoch, NULL, 0);
+}
+
+void
+fence_before_finish_unfenced(void)
+{
+	raise_flag();
+}
+
+/*
+ * What wrote protected tables is not prepared; but a table may have been written
+ * first and protected then.
+ */
+static void
+check_prepared_tables(const TransactionStmt *stmt)
+{
+	Oid			relid;
+
+	if (stmt->kind != TRANS_STMT_COMMIT_PREPARED || !fence_tables_look())
+		return;
+	relid = fence_prepared_protected_table(stmt->gid);
+	if (OidIsValid(relid))
+		fence_refuse_table_finish(stmt->gid, relid);
 }
 
 void
@@ -329,26 +388,68 @@ fence_after_utility(const PlannedStmt *pstmt)
  * ------------------------------------------------------------------------
  */
 
+static FenceScope
+let_through(const PlannedStmt *pstmt)
+{
+	fence_log_local_ddl(pstmt);
+	fence_transaction.local_ddl = true;
+	return FENCE_SCOPE_LOCAL_DDL;
+}
+
 /* Schema changes: local_ddl lets them through where the lease is missing. */
 static FenceScope
 before_ddl(const PlannedStmt *pstmt)
 {
-	if (!setting_local_ddl || note_epoch() != 0)
+	if (setting_local_ddl && note_epoch() == 0)
+		return let_through(pstmt);
+	before_write(NULL, pstmt);
+	return FENCE_SCOPE_ORDINARY;
+}
+
+/* What leases of tables say about it; false if that is all that there is. */
+static bool
+before_utility_on_tables(const PlannedStmt *pstmt, FenceWrite *what,
+						 FenceScope *scope)
+{
+	Node	   *statement = pstmt->utilityStmt;
+	bool		local = false;
+
+	if (fence_tables_look())
+		fence_notes_list();
+	if (*what == FENCE_DDL)
+		fence_check_rename(statement);
+	if (*what == FENCE_PREPARES && (fence_transaction.wrote & FENCE_WROTE_TABLES))
+		fence_refuse_table_prepare(fence_notes, fence_transaction.nnotes);
+	if (*what == FENCE_FINISHES)
 	{
-		before_write(NULL, pstmt);
-		return FENCE_SCOPE_ORDINARY;
+		raise_flag();
+		check_prepared_tables((TransactionStmt *) statement);
 	}
-	fence_log_local_ddl(pstmt);
-	fence_transaction.local_ddl = true;
-	return FENCE_SCOPE_LOCAL_DDL;
+	if (fence_tables_here)
+		*what = fence_notes_before_utility(pstmt, *what, &local);
+	if (local)
+		*scope = let_through(pstmt);
+	else if (*what == FENCE_MAINTAINS)
+		*scope = FENCE_SCOPE_MAINTENANCE;
+	return !local;
 }
 
 FenceScope
 fence_before_utility(const PlannedStmt *pstmt)
 {
 	Node	   *statement = pstmt->utilityStmt;
+	FenceWrite	what = fence_classify_utility(statement);
+	FenceScope	scope = FENCE_SCOPE_ORDINARY;
 
-	switch (fence_classify_utility(statement))
+	if (pg_atomic_read_u32(fence_tables_published) != 0 &&
+		!before_utility_on_tables(pstmt, &what, &scope))
+		return scope;
+	if (!fence_governs())
+	{
+		fence_transaction.harmless |= what == FENCE_MAINTAINS;
+		return scope;
+	}
+	switch (what)
 	{
 		case FENCE_READS:
 			/* these may say themselves whether to be read-only: ask them */
@@ -367,6 +468,8 @@ fence_before_utility(const PlannedStmt *pstmt)
 			return FENCE_SCOPE_MAINTENANCE;
 		case FENCE_STORE:
 			return before_store();
+		case FENCE_PROTECTED:
+			return before_protected(!IsA(statement, CopyStmt));
 		case FENCE_DDL:
 			if (fence_drops_extension(statement))
 				fence_refuse_drop();
@@ -384,6 +487,38 @@ fence_before_utility(const PlannedStmt *pstmt)
 	return FENCE_SCOPE_ORDINARY;
 }
 
+/* Does what happens in this scope not concern the leases of tables? */
+static inline bool
+scope_is_exempt(void)
+{
+	return fence_scope == FENCE_SCOPE_MAINTENANCE ||
+		fence_scope == FENCE_SCOPE_LOCAL_DDL ||
+		proc_exit_inprogress || shmem_exit_inprogress;
+}
+
+void
+fence_before_change(ObjectAccessType access, Oid class, Oid object)
+{
+	const char *command = access == OAT_TRUNCATE ? "TRUNCATE" :
+		access == OAT_DROP ? "DROP" : "ALTER";
+	FenceTable	table;
+	Oid			relid;
+
+	if (scope_is_exempt() || !IsTransactionState() || !fence_tables_look())
+		return;
+	relid = fence_changed_table(access, class, object);
+	if (!OidIsValid(relid))
+		return;
+	table = fence_table(relid);
+	if (table.need != NULL && table.need->nown > 0)
+		fence_notes_require(relid, table.need, false, command, command);
+	/* the lease of a table does not do for what its statement takes along */
+	else if (fence_scope == FENCE_SCOPE_TABLES && class == RelationRelationId &&
+			 table.what >= FENCE_DDL && access != OAT_POST_ALTER &&
+			 fence_governs())
+		before_write(command, command);
+}
+
 /*
  * In the scopes that may write without the lease, a read-only state of *our*
  * making must not stand in the way; one of the user's making stays.
@@ -394,7 +529,8 @@ fence_enter(FenceScope scope, FenceSaved *saved)
 	saved->scope = fence_scope;
 	saved->cleared = false;
 	fence_scope = scope;
-	if ((scope == FENCE_SCOPE_STORE || scope == FENCE_SCOPE_LOCAL_DDL) &&
+	if ((scope == FENCE_SCOPE_STORE || scope == FENCE_SCOPE_LOCAL_DDL ||
+		 scope == FENCE_SCOPE_TABLES) &&
 		fence_transaction.forced && XactReadOnly && !RecoveryInProgress())
 	{
 		XactReadOnly = false;
@@ -430,43 +566,60 @@ wrote_unseen(void)
 										  fence_scope == FENCE_SCOPE_MAINTENANCE);
 }
 
-/* The flag first, then the clock. */
-static pg_attribute_always_inline void
-check_commit(bool seen)
+/* The flag is raised: now the clock.  Returns the epoch, 0 if it was refused. */
+static pg_attribute_always_inline uint64
+check_instance(bool seen)
 {
-	uint64		held;
+	uint64		held = shared_lease_epoch(my_lease);
 
-	raise_flag();
-	held = shared_lease_epoch(my_lease);
 	if (!seen && !fence_transaction.seen)
 	{
 		fence_transaction.seen = true;
 		fence_transaction.epoch = held;
 	}
 	if (unlikely(held == 0 || held != fence_transaction.epoch))
+	{
 		fence_refuse_commit(held, seen);
-	else if (likely(setting_fence == FENCE_ENFORCE))
-		fence_reply_shut_gate(held);
+		return 0;
+	}
+	return held;
 }
 
+/* Of a transaction that no statement was seen to write in under that lease. */
+static pg_noinline uint64
+check_unseen(void)
+{
+	if (!fence_governs() || !wrote_unseen())
+		return 0;
+	fence_transaction.wrote |= FENCE_WROTE_INSTANCE;
+	return check_instance(false);
+}
+
+/*
+ * The flag first, then all else.  COMMIT PREPARED has been checked, and is
+ * durable already.  A session that ends takes its temporary tables with it.
+ */
 COMPAT_NO_STACK_PROTECTOR void
-fence_before_commit(void)
+fence_before_commit(bool prepare)
 {
-	/* COMMIT PREPARED has been checked, and is durable already */
-	if (setting_fence != FENCE_OFF && !fence_transaction.finished)
-		check_commit(true);
-}
+	bool		tables;
+	uint64		held;
 
-void
-fence_before_commit_unseen(void)
-{
-	/* A session that ends takes its temporary tables with it. */
-	if (proc_exit_inprogress || shmem_exit_inprogress)
+	if (setting_fence == FENCE_OFF || fence_transaction.finished ||
+		(!fence_transaction.wrote && (proc_exit_inprogress || shmem_exit_inprogress)))
 		return;
-	if (!wrote_unseen())
+	raise_flag();
+	tables = pg_atomic_read_u32(fence_tables_published) != 0;
+	if (unlikely(tables))
+		fence_notes_before_commit(prepare);
+	held = likely(fence_transaction.wrote & FENCE_WROTE_INSTANCE) ?
+		check_instance(true) : check_unseen();
+	if (unlikely(setting_fence != FENCE_ENFORCE))
 		return;
-	fence_transaction.wrote = true;
-	check_commit(false);
+	if (unlikely(tables && (fence_transaction.wrote & FENCE_WROTE_TABLES)))
+		fence_reply_shut_gate(held, fence_notes, fence_transaction.nnotes);
+	else if (likely(held != 0))
+		fence_reply_shut_gate(held, NULL, 0);
 }
 
 /*
@@ -475,7 +628,7 @@ fence_before_commit_unseen(void)
  * is buffered, the success included.
  */
 static pg_noinline void
-withhold_reply(void)
+withhold_reply(const FenceNote *lost)
 {
 	bool		enforce = setting_fence == FENCE_ENFORCE;
 
@@ -486,8 +639,13 @@ withhold_reply(void)
 		fence_reply_silence();
 		pg_atomic_fetch_add_u64(&fence_shared->withheld, 1);
 	}
-	fence_log_withheld(shared_lease_epoch(my_lease) == fence_transaction.epoch ?
-					   WITHHELD_UNCONFIRMED : WITHHELD_LOST);
+	if (lost != NULL)
+		fence_log_withheld(WITHHELD_LOST, leasehold_tables->slot[lost->slot].name);
+	else if ((fence_transaction.wrote & FENCE_WROTE_INSTANCE) &&
+			 shared_lease_epoch(my_lease) == fence_transaction.epoch)
+		fence_log_withheld(WITHHELD_UNCONFIRMED, NULL);
+	else
+		fence_log_withheld(WITHHELD_LOST, NULL);
 	if (enforce)
 		fence_reply_end();
 }
@@ -501,18 +659,30 @@ end_writing(void)
 	fence_forget_transaction();
 }
 
+/* Is the lease of the instance gone, under which it wrote, or is it unconfirmed? */
+static pg_attribute_always_inline bool
+lost_instance(bool prepared)
+{
+	uint64		held = shared_lease_epoch(my_lease);
+
+	return held == 0 || held != fence_transaction.epoch ||
+		(pg_atomic_read_u32(&fence_shared->zero_loss) != 0 &&
+		 !fence_reply_is_confirmed(prepared));
+}
+
 static pg_attribute_always_inline void
 after_commit(bool prepared)
 {
 	if (likely(fence_transaction.wrote))
 	{
-		uint64		held = shared_lease_epoch(my_lease);
+		const FenceNote *lost = NULL;
 
-		if (unlikely(held == 0 || held != fence_transaction.epoch ||
-					 !fence_reply_answer() ||
-					 (pg_atomic_read_u32(&fence_shared->zero_loss) != 0 &&
-					  !fence_reply_is_confirmed(prepared))))
-			withhold_reply();
+		if (unlikely(fence_transaction.wrote & FENCE_WROTE_TABLES))
+			lost = fence_notes_lost(fence_notes, fence_transaction.nnotes);
+		if (unlikely(lost != NULL || !fence_reply_answer() ||
+					 ((fence_transaction.wrote & FENCE_WROTE_INSTANCE) &&
+					  lost_instance(prepared))))
+			withhold_reply(lost);
 	}
 	end_writing();
 }
@@ -526,7 +696,7 @@ fence_after_commit(void)
 void
 fence_after_prepare(void)
 {
-	if (fence_transaction.wrote && preparing_gid[0] != '\0')
+	if ((fence_transaction.wrote & FENCE_WROTE_INSTANCE) && preparing_gid[0] != '\0')
 		fence_prepared_remember(preparing_gid, fence_transaction.epoch);
 	preparing_gid[0] = '\0';
 	if (fence_transaction.wrote || fence_transaction.in_commit)

@@ -1,6 +1,7 @@
 /*
  * fence.h
- *		What a backend may do while a lease governs its instance.
+ *		What a backend may do while a lease governs its instance, or leases of
+ *		their own govern single tables.
  *
  * Layer 2: shared memory and the clock alone; no network, no libpq, ever.
  *
@@ -13,12 +14,15 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/objectaccess.h"
 #include "nodes/plannodes.h"
 
 #include "fence_signal.h"
 #include "fence_statement.h"
+#include "fence_tables.h"
 #include "settings.h"
 #include "shared.h"
+#include "tables.h"
 
 /*
  * Nothing here is for other libraries: what is hidden is reached directly, not
@@ -46,7 +50,7 @@ typedef struct FenceTransaction
 {
 	uint64		epoch;			/* see above; valid once "seen" */
 	bool		seen;			/* a statement was seen */
-	bool		wrote;			/* it wrote user data, or may have */
+	uint8		wrote;			/* user data, or may have: FENCE_WROTE_... */
 	bool		harmless;		/* temporary tables, store, maintenance */
 	bool		maintained;		/* VACUUM and its like: catalogs may change */
 	bool		local_ddl;		/* schema changed on a fenced node, as asked */
@@ -54,7 +58,14 @@ typedef struct FenceTransaction
 	bool		forced;			/* it was we who made it read-only */
 	bool		in_commit;		/* our flag is raised, our gate is shut */
 	bool		finished;		/* COMMIT PREPARED, ROLLBACK PREPARED done */
+	/* of table leases: see fence_notes.h */
+	int			nnotes;
+	uint32		bits;			/* flags of the leases noted */
+	uint32		generation;		/* of the list, when it first may have written */
 } FenceTransaction;
+
+#define FENCE_WROTE_INSTANCE	1	/* under the lease of the instance */
+#define FENCE_WROTE_TABLES		2	/* under leases of tables */
 
 /* Where the object access hook finds itself. */
 typedef enum FenceScope
@@ -63,6 +74,7 @@ typedef enum FenceScope
 	FENCE_SCOPE_EXPLAIN,		/* initialised, never run */
 	FENCE_SCOPE_TEMPORARY,		/* a statement on temporary tables */
 	FENCE_SCOPE_STORE,			/* a statement on the store's own tables */
+	FENCE_SCOPE_TABLES,			/* one on tables with leases of their own */
 	FENCE_SCOPE_LOCAL_DDL,		/* a schema change let through */
 	FENCE_SCOPE_MAINTENANCE		/* VACUUM and its like */
 } FenceScope;
@@ -97,22 +109,39 @@ extern void fence_install(void);
  */
 extern void fence_join(void);
 
+/* Does the fence concern this process at all? */
+static inline bool
+fence_concerns(void)
+{
+	if (unlikely(fence_process == FENCE_PROCESS_UNKNOWN))
+		fence_join();
+	return fence_process == FENCE_PROCESS_FENCED && setting_fence != FENCE_OFF;
+}
+
 /*
  * fence_governs
- *		Is this process to be fenced?  The first question of every hook: a few
- *		instructions.
+ *		Is this process to be fenced by the lease of the instance?
  */
 static inline bool
 fence_governs(void)
 {
-	if (unlikely(fence_process == FENCE_PROCESS_UNKNOWN))
-		fence_join();
-	if (fence_process != FENCE_PROCESS_FENCED)
-		return false;
-	if (pg_atomic_read_u32(&fence_shared->governed) == 0 &&
-		settings_lease()[0] == '\0')
-		return false;
-	return setting_fence != FENCE_OFF;
+	return fence_concerns() &&
+		(pg_atomic_read_u32(&fence_shared->governed) != 0 ||
+		 settings_lease()[0] != '\0');
+}
+
+/*
+ * fence_applies
+ *		Is this process to be fenced, by that lease or by those of tables?  The
+ *		first question of every hook: a few instructions.
+ */
+static inline bool
+fence_applies(void)
+{
+	return fence_concerns() &&
+		(pg_atomic_read_u32(&fence_shared->governed) != 0 ||
+		 settings_lease()[0] != '\0' ||
+		 pg_atomic_read_u32(fence_tables_published) != 0);
 }
 
 /*
@@ -172,14 +201,22 @@ fence_settle(void)
 	return epoch != 0;
 }
 
+/* Show the others under which leases the transaction at hand has written. */
+static inline void
+fence_show_writing(uint32 bits)
+{
+	pg_atomic_write_u32(&fence_backend->writing,
+						pg_atomic_read_u32(&fence_backend->writing) | bits);
+}
+
 /* The transaction at hand is about to write, or may be. */
 static inline void
 fence_note_write(void)
 {
-	if (!fence_transaction.wrote)
+	if (!(fence_transaction.wrote & FENCE_WROTE_INSTANCE))
 	{
-		fence_transaction.wrote = true;
-		pg_atomic_write_u32(&fence_backend->writing, 1);
+		fence_transaction.wrote |= FENCE_WROTE_INSTANCE;
+		fence_show_writing(FENCE_BIT_INSTANCE);
 	}
 }
 
@@ -231,6 +268,13 @@ extern FenceScope fence_before_query(const PlannedStmt *stmt);
  */
 extern FenceScope fence_before_utility(const PlannedStmt *pstmt);
 
+/*
+ * fence_before_finish_unfenced
+ *		The steps that have to precede COMMIT PREPARED even where no lease governs
+ *		and no table is protected: one may come to be while it is carried out.
+ */
+extern void fence_before_finish_unfenced(void);
+
 /* A utility statement has been executed without an error. */
 extern void fence_after_utility(const PlannedStmt *pstmt);
 
@@ -240,6 +284,13 @@ extern void fence_after_utility(const PlannedStmt *pstmt);
  *		expression to be initialised.
  */
 extern void fence_before_function(Oid function);
+
+/*
+ * fence_before_change
+ *		An object is about to be dropped, truncated, or was altered: if it is a
+ *		table with a lease of its own, or belongs to one, that lease is needed.
+ */
+extern void fence_before_change(ObjectAccessType access, Oid class, Oid object);
 
 /* A name was looked up in a schema: logical apply keeps off the store's. */
 extern void fence_before_schema(Oid schema);
@@ -251,13 +302,12 @@ extern void fence_leave(const FenceSaved *saved);
 /* ---- at the end of a transaction ---- */
 
 /*
- * fence_before_commit, fence_before_commit_unseen
- *		At PRE_COMMIT and PRE_PREPARE of a transaction that was seen writing, or
- *		that was not but has an xid and may have: ERROR 25006 unless its epoch is
- *		still held.
+ * fence_before_commit
+ *		At PRE_COMMIT, and PRE_PREPARE ("prepare"), of a transaction that was seen
+ *		writing, or that was not but has an xid and may have: ERROR 25006 unless
+ *		each of its epochs is still held.
  */
-extern void fence_before_commit(void);
-extern void fence_before_commit_unseen(void);
+extern void fence_before_commit(bool prepare);
 
 /*
  * fence_after_commit, fence_after_prepare

@@ -23,6 +23,7 @@
 #include "tcop/utility.h"
 
 #include "fence.h"
+#include "fence_notes.h"
 #include "fence_prepared.h"
 #include "fence_refuse.h"
 #include "fence_signal.h"
@@ -53,6 +54,8 @@ read_unsettled(void)
 {
 	if (fence_governs())
 		fence_before_read();
+	if (unlikely(!pgstat_track_counts) && fence_applies() && fence_tables_look())
+		fence_notes_list();
 }
 
 static inline void
@@ -85,11 +88,12 @@ start_guarded(QueryDesc *queryDesc, int eflags)
 	FenceScope	scope = fence_scope;
 
 	started_plan = NULL;
-	if (!fence_governs())
+	if (!fence_applies())
 		;
 	else if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 	{
-		fence_before_read();
+		if (fence_governs())
+			fence_before_read();
 		scope = FENCE_SCOPE_EXPLAIN;
 	}
 	else
@@ -169,7 +173,7 @@ run_guarded(COMPAT_EXECUTOR_RUN_ARGS)
 {
 	FenceScope	scope = fence_scope;
 
-	if (fence_governs())
+	if (fence_applies())
 		scope = fence_before_query(queryDesc->plannedstmt);
 	if (scope == fence_scope)
 		run_plan(COMPAT_EXECUTOR_RUN_PASS);
@@ -236,8 +240,10 @@ fence_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 {
 	FenceScope	scope;
 
-	if (!fence_governs())
+	if (!fence_applies())
 	{
+		if (fence_concerns() && fence_finishes_prepared(pstmt->utilityStmt))
+			fence_before_finish_unfenced();
 		process_utility(pstmt, queryString, readOnlyTree, context, params,
 						queryEnv, dest, qc);
 		return;
@@ -263,6 +269,12 @@ consider_access(ObjectAccessType access, Oid classId, Oid objectId,
 	{
 		if (fence_function_writes(objectId) && fence_governs())
 			fence_before_function(objectId);
+	}
+	else if (access == OAT_DROP || access == OAT_TRUNCATE ||
+			 access == OAT_POST_ALTER)
+	{
+		if (pg_atomic_read_u32(fence_tables_published) != 0 && fence_concerns())
+			fence_before_change(access, classId, objectId);
 	}
 	else if (access == OAT_NAMESPACE_SEARCH)
 	{
@@ -310,10 +322,8 @@ end_of_transaction(XactEvent event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
-			if (fence_transaction.wrote)
-				fence_before_commit();
-			else if (fence_governs())
-				fence_before_commit_unseen();
+			if (fence_transaction.wrote || fence_concerns())
+				fence_before_commit(event == XACT_EVENT_PRE_PREPARE);
 			break;
 		case XACT_EVENT_COMMIT:
 			fence_after_commit();
@@ -339,7 +349,7 @@ fence_transaction_callback(XactEvent event, void *arg)
 	if (event == XACT_EVENT_PRE_COMMIT)
 	{
 		if (fence_transaction.wrote)
-			fence_before_commit();
+			fence_before_commit(false);
 		else if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 			end_of_transaction(event);
 	}

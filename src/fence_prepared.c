@@ -24,6 +24,7 @@
 #include "utils/builtins.h"
 
 #include "fence_prepared.h"
+#include "fence_statement.h"
 
 #define TRANCHE "leasehold_prepared"
 
@@ -148,6 +149,47 @@ fence_prepared_exists(const char *gid)
 								   1) != SPI_OK_SELECT || SPI_processed > 0;
 	SPI_finish();
 	return exists;
+}
+
+/*
+ * The tables on which it holds locks that allow to change rows.  Its locks are
+ * those of whoever holds the lock on its xid, and is no process.
+ */
+#define LOCKED_TABLES \
+	"SELECT l.relation" \
+	" FROM pg_catalog.pg_prepared_xact() p, pg_catalog.pg_lock_status() x," \
+	"  pg_catalog.pg_lock_status() l" \
+	" WHERE p.gid OPERATOR(pg_catalog.=) $1" \
+	"  AND x.transactionid OPERATOR(pg_catalog.=) p.transaction" \
+	"  AND x.granted AND x.pid IS NULL AND l.pid IS NULL" \
+	"  AND l.virtualtransaction OPERATOR(pg_catalog.=) x.virtualtransaction" \
+	"  AND l.relation IS NOT NULL" \
+	"  AND l.mode OPERATOR(pg_catalog.<>) ALL" \
+	"      ('{AccessShareLock,RowShareLock}'::pg_catalog.text[])"
+
+Oid
+fence_prepared_protected_table(const char *gid)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(gid);
+	Oid			found = InvalidOid;
+
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute_with_args(LOCKED_TABLES, 1, &type, &value, NULL, false,
+							  0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the locks of prepared transaction \"%s\"", gid);
+	for (uint64 i = 0; i < SPI_processed && !OidIsValid(found); i++)
+	{
+		bool		isnull;
+		Oid			relid =
+			DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+										   SPI_tuptable->tupdesc, 1, &isnull));
+
+		if (!isnull && fence_table(relid).what == FENCE_PROTECTED)
+			found = relid;
+	}
+	SPI_finish();
+	return found;
 }
 
 void

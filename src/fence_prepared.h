@@ -22,6 +22,12 @@ extern uint64 fence_prepared_epoch(const char *gid);
 /* Does such a prepared transaction exist?  Asks the server, by SQL. */
 extern bool fence_prepared_exists(const char *gid);
 
+/*
+ * A table that has a lease of its own and that this transaction may have written:
+ * it holds the locks for it still.  InvalidOid if there is none.
+ */
+extern Oid	fence_prepared_protected_table(const char *gid);
+
 /* It was committed or rolled back. */
 extern void fence_prepared_forget(const char *gid);
 

@@ -67,9 +67,8 @@ lease_hint(const FenceNotice *notice)
 				   notice->holder, notice->address);
 }
 
-/* In warn mode: has this very statement been logged already? */
-static bool
-already_warned(const void *statement)
+bool
+fence_already_warned(const void *statement)
 {
 	TimestampTz started = GetCurrentStatementStartTimestamp();
 
@@ -93,7 +92,7 @@ fence_refuse_statement(const char *command, const void *statement, uint64 held)
 	if (setting_fence == FENCE_WARN)
 	{
 		fence_transaction.warned = true;
-		if (already_warned(statement))
+		if (fence_already_warned(statement))
 			return;
 		read_notice(&notice);
 		ereport(LOG,
@@ -212,7 +211,7 @@ fence_refuse_drop(void)
 void
 fence_log_local_ddl(const PlannedStmt *pstmt)
 {
-	if (already_warned(pstmt))
+	if (fence_already_warned(pstmt))
 		return;
 	ereport(LOG,
 			(errmsg("letting %s through on a node without its lease, because leasehold.local_ddl is on",
@@ -220,13 +219,15 @@ fence_log_local_ddl(const PlannedStmt *pstmt)
 }
 
 void
-fence_log_withheld(FenceWithheld why)
+fence_log_withheld(FenceWithheld why, const char *lease)
 {
 	const char *not_told = setting_fence == FENCE_ENFORCE ?
 		"not acknowledging a commit" : "would not have acknowledged a commit";
 	FenceNotice notice;
 
 	read_notice(&notice);
+	if (lease != NULL)
+		strlcpy(notice.lease, lease, sizeof(notice.lease));
 	if (why == WITHHELD_UNCONFIRMED)
 		ereport(LOG,
 				(errcode(ERRCODE_ADMIN_SHUTDOWN),

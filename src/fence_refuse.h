@@ -25,6 +25,9 @@ extern void fence_refuse_prepared(const char *gid, uint64 prepared, uint64 held)
 /* ERROR 55006, in every mode. */
 extern void fence_refuse_drop(void);
 
+/* In warn mode: has this very statement been logged already? */
+extern bool fence_already_warned(const void *statement);
+
 /* Lines in the log. */
 extern void fence_log_local_ddl(const PlannedStmt *pstmt);
 
@@ -36,8 +39,11 @@ typedef enum FenceWithheld
 	WITHHELD_UNCONFIRMED		/* no standby has it for sure (zero_loss) */
 } FenceWithheld;
 
-/* Call it when output to the client is silenced: this is for the log alone. */
-extern void fence_log_withheld(FenceWithheld why);
+/*
+ * Call it when output to the client is silenced: this is for the log alone.
+ * "lease" is that of a table; NULL is the instance's.
+ */
+extern void fence_log_withheld(FenceWithheld why, const char *lease);
 
 /*
  * fence_feeds_standbys

@@ -33,15 +33,21 @@
 #include "storage/lwlock.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
+#include "utils/memutils.h"
 
+#include "fence_notes.h"
 #include "fence_refuse.h"
 #include "fence_reply.h"
 #include "shared.h"
+#include "tables.h"
 
 FenceGate	fence_gate = FENCE_GATE_OPEN;
 
 static const PQcommMethods *open_methods = NULL;	/* set while we are in between */
-static uint64 gate_epoch = 0;
+static uint64 gate_epoch = 0;	/* of the instance's lease; 0: any will do */
+static FenceNote *gate_notes = NULL;	/* of table leases */
+static int	gate_nnotes = 0;
+static int	gate_room = 0;
 static char ready_held = '\0';	/* the end of the answer, held back: its status */
 static XLogRecPtr last_commit_end = InvalidXLogRecPtr;	/* before this one */
 
@@ -86,6 +92,15 @@ static const PQcommMethods silent_methods = {
 
 /* ---- through the gate ---- */
 
+/* The table lease for which the gate stays shut; NULL: it is the instance's. */
+static const char *
+lost_table_lease(void)
+{
+	const FenceNote *lost = fence_notes_lost(gate_notes, gate_nnotes);
+
+	return lost == NULL ? NULL : leasehold_tables->slot[lost->slot].name;
+}
+
 /* The lease is gone: the gate never opens again. */
 static pg_noinline bool
 stay_shut(void)
@@ -98,7 +113,7 @@ stay_shut(void)
 	if (committed)
 	{
 		pg_atomic_fetch_add_u64(&fence_shared->withheld, 1);
-		fence_log_withheld(WITHHELD_ANSWER);
+		fence_log_withheld(WITHHELD_ANSWER, lost_table_lease());
 		fence_reply_end();
 	}
 	return false;
@@ -116,12 +131,15 @@ end_answer(void)
 	(void) open_methods->putmessage('Z', &status, 1);
 }
 
-/* Is the lease still held? */
+/* Is every lease still held? */
 static inline bool
 gate_passes(void)
 {
 	if (unlikely(fence_gate == FENCE_GATE_SILENT ||
-				 shared_lease_epoch(&fence_shared->instance) != gate_epoch))
+				 (gate_epoch != 0 &&
+				  shared_lease_epoch(&fence_shared->instance) != gate_epoch) ||
+				 (gate_nnotes != 0 &&
+				  fence_notes_lost(gate_notes, gate_nnotes) != NULL)))
 		return stay_shut();
 	if (ready_held != '\0')
 		end_answer();
@@ -188,21 +206,52 @@ static const PQcommMethods gate_methods = {
 	.putmessage_noblock = gate_putmessage_noblock
 };
 
+/*
+ * The gate asks for this lease, too.  What an earlier transaction of the same
+ * procedure wrote under has to be held as well: the answer is about all of them.
+ */
+static void
+ask_for(const FenceNote *note)
+{
+	int			i = 0;
+
+	while (i < gate_nnotes && gate_notes[i].slot != note->slot)
+		i++;
+	if (i == gate_room)
+	{
+		int			wanted = Max(8, 2 * gate_room);
+
+		gate_notes = gate_room == 0 ?
+			MemoryContextAlloc(TopMemoryContext, sizeof(FenceNote) * wanted) :
+			repalloc(gate_notes, sizeof(FenceNote) * wanted);
+		gate_room = wanted;
+	}
+	gate_notes[i] = *note;
+	gate_nnotes = Max(gate_nnotes, i + 1);
+}
+
 void
-fence_reply_shut_gate(uint64 epoch)
+fence_reply_shut_gate(uint64 epoch, const FenceNote *notes, int n)
 {
 	last_commit_end = XactLastCommitEnd;
-	if (whereToSendOutput != DestRemote)
+	if (whereToSendOutput != DestRemote || fence_gate == FENCE_GATE_SILENT)
 		return;
 	if (likely(fence_gate == FENCE_GATE_OPEN))
+	{
+		gate_epoch = 0;
+		gate_nnotes = 0;
+	}
+	/* else it is shut already: a procedure's next transaction */
+	for (int i = 0; i < n; i++)
+		if (notes[i].wrote)
+			ask_for(&notes[i]);
+	if (fence_gate == FENCE_GATE_OPEN)
 	{
 		open_methods = PqCommMethods;
 		PqCommMethods = &gate_methods;
 	}
-	else if (fence_gate == FENCE_GATE_SILENT)
-		return;
-	/* else it is shut already: a procedure's next transaction */
-	gate_epoch = epoch;
+	if (epoch != 0)
+		gate_epoch = epoch;
 	fence_gate = FENCE_GATE_SHUT;
 }
 

@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "fence_notes.h"
+
 #pragma GCC visibility push(hidden)	/* see fence.h */
 
 /* Where this process stands between a commit and its answer. */
@@ -26,10 +28,11 @@ extern FenceGate fence_gate;
 /*
  * fence_reply_shut_gate
  *		From here on, and until the answer is out or the gate is opened, nothing
- *		is sent to the client unless "epoch" is held at that moment; once it is
- *		not, nothing is sent any more at all.
+ *		is sent to the client unless "epoch" of the instance's lease (0: it does
+ *		not matter) and those of the table leases noted are held at that moment;
+ *		once one is not, nothing is sent any more at all.
  */
-extern void fence_reply_shut_gate(uint64 epoch);
+extern void fence_reply_shut_gate(uint64 epoch, const FenceNote *notes, int n);
 
 /*
  * fence_reply_answer

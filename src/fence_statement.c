@@ -137,11 +137,22 @@ static uint64 forgotten = 0;	/* counts the invalidations */
 static Oid	store_schema = InvalidOid;	/* valid with the following */
 static bool store_schema_known = false;
 
+void
+fence_forget_tables(void)
+{
+	forgotten++;
+	memset(fence_tables, 0, sizeof(fence_tables));
+}
+
+/*
+ * While tables are protected, whatever happens to one may concern others: that
+ * it got a new parent is news for all below it.
+ */
 static void
 forget_table(Datum arg, Oid relid)
 {
 	forgotten++;
-	if (OidIsValid(relid))
+	if (OidIsValid(relid) && !fence_tables_here)
 	{
 		FenceTable *entry = &fence_tables[relid % FENCE_TABLES];
 
@@ -186,7 +197,7 @@ fence_is_store_schema(Oid schema)
  * A store table is a plain table without children: rows put into it stay in it.
  */
 static FenceWrite
-look_up_table(Oid relid)
+look_up_kind(Oid relid)
 {
 	HeapTuple	tuple;
 	Form_pg_class class;
@@ -205,29 +216,33 @@ look_up_table(Oid relid)
 	return what;
 }
 
-static FenceWrite
+FenceTable
+fence_look_at_table(Oid relid)
+{
+	FenceTable	table = {relid, FENCE_WRITES, NULL};
+	bool		settled = true;
+	bool		here = fence_tables_look();
+	uint64		before;
+
+	register_caches();
+	before = forgotten;
+	table.what = look_up_kind(relid);
+	if (table.what == FENCE_WRITES && here)
+	{
+		table.need = fence_tables_need(relid, &settled);
+		if (table.need != NULL && table.need->nown > 0)
+			table.what = FENCE_PROTECTED;
+	}
+	/* what was invalidated while we looked may be old already */
+	if (before == forgotten && settled && OidIsValid(relid))
+		fence_tables[relid % FENCE_TABLES] = table;
+	return table;
+}
+
+static inline FenceWrite
 classify_table(Oid relid)
 {
-	FenceTable *entry = &fence_tables[relid % FENCE_TABLES];
-
-	if (likely(entry->relid == relid && OidIsValid(relid)))
-		return entry->what;
-	else
-	{
-		FenceWrite	what;
-		uint64		before;
-
-		register_caches();
-		before = forgotten;
-		what = look_up_table(relid);
-		/* what was invalidated while we looked may be old already */
-		if (before == forgotten)
-		{
-			entry->relid = relid;
-			entry->what = what;
-		}
-		return what;
-	}
+	return fence_table(relid).what;
 }
 
 /* ------------------------------------------------------------------------
@@ -263,6 +278,10 @@ fence_classify_plan(const PlannedStmt *stmt)
 			!OidIsValid(needed->relid))
 			continue;
 		what = classify_table(needed->relid);
+		/* a view has no rows: its tables are there, too */
+		if (what == FENCE_WRITES && worst == FENCE_PROTECTED &&
+			get_rel_relkind(needed->relid) == RELKIND_VIEW)
+			continue;
 		if (what == FENCE_WRITES)
 			return what;
 		worst = Max(worst, what);
@@ -272,6 +291,55 @@ fence_classify_plan(const PlannedStmt *stmt)
 	if (worst == FENCE_READS && stmt->commandType != CMD_SELECT)
 		worst = FENCE_WRITES;
 	return worst;
+}
+
+/* A table that the statement names, not one that is there for another's sake. */
+static inline void
+see_named(const PlannedStmt *stmt, int index, FenceSee see, void *arg)
+{
+	RangeTblEntry *entry = rt_fetch(index, stmt->rtable);
+
+	if (compat_table_is_named(entry) && OidIsValid(entry->relid))
+	{
+		FenceTable	table = fence_table(entry->relid);
+
+		see(entry->relid, &table, arg);
+	}
+}
+
+static bool
+keeps_others_off(const PlanRowMark *mark)
+{
+	return mark->markType <= ROW_MARK_SHARE;
+}
+
+void
+fence_each_written(const PlannedStmt *stmt, FenceSee see, void *arg)
+{
+	ListCell   *cell;
+
+	foreach(cell, stmt->resultRelations)
+		see_named(stmt, lfirst_int(cell), see, arg);
+	foreach(cell, stmt->rowMarks)
+	{
+		PlanRowMark *mark = lfirst_node(PlanRowMark, cell);
+
+		if (keeps_others_off(mark))
+			see_named(stmt, mark->rti, see, arg);
+	}
+}
+
+bool
+fence_plan_only_refers(const PlannedStmt *stmt)
+{
+	ListCell   *cell;
+
+	if (stmt->commandType != CMD_SELECT || stmt->resultRelations != NIL)
+		return false;
+	foreach(cell, stmt->rowMarks)
+		if (keeps_others_off(lfirst_node(PlanRowMark, cell)))
+			return false;
+	return true;
 }
 
 /* ------------------------------------------------------------------------
@@ -482,6 +550,13 @@ fence_classify_utility(Node *statement)
 }
 
 bool
+fence_finishes_prepared(Node *statement)
+{
+	return IsA(statement, TransactionStmt) &&
+		classify_transaction((TransactionStmt *) statement) == FENCE_FINISHES;
+}
+
+bool
 fence_drops_extension(Node *statement)
 {
 	ListCell   *cell;
@@ -524,6 +599,7 @@ changes_are_harmless(Oid relid, bool maintained)
 	/* what a rewrite used, and is gone already */
 	if (!OidIsValid(schema))
 		return maintained;
+	/* a table that has a lease of its own has been looked at already */
 	return classify_table(relid) < FENCE_DDL;
 }
 
@@ -543,4 +619,27 @@ fence_transaction_changed_data(bool maintained, bool harmless)
 			return true;
 	}
 	return false;
+}
+
+bool
+fence_each_changed(FenceSee see, void *arg)
+{
+	PgStat_SubXactStatus *level;
+
+	if (!pgstat_track_counts)
+		return false;
+	level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
+	for (PgStat_TableXactStatus *counts = level->first; counts != NULL;
+		 counts = counts->next)
+	{
+		Oid			relid = compat_counted_table(counts);
+		FenceTable	table;
+
+		if (!changed_rows(counts) || relid < FirstNormalObjectId)
+			continue;
+		table = fence_table(relid);
+		if (table.what == FENCE_PROTECTED)
+			see(relid, &table, arg);
+	}
+	return true;
 }

@@ -12,6 +12,9 @@
 #include "nodes/parsenodes.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
+#include "pgstat.h"
+
+#include "fence_tables.h"
 
 #pragma GCC visibility push(hidden)	/* see fence.h */
 
@@ -22,6 +25,7 @@ typedef enum FenceWrite
 	FENCE_TEMPORARY,			/* this session's temporary tables */
 	FENCE_MAINTAINS,			/* VACUUM and its like: no user data changes */
 	FENCE_STORE,				/* the store's own tables */
+	FENCE_PROTECTED,			/* tables that have leases of their own */
 	FENCE_DDL,					/* schema, roles and the like, no rows */
 	FENCE_WRITES,				/* user data, or an announcement of it */
 	FENCE_PREPARES,				/* PREPARE TRANSACTION */
@@ -80,13 +84,31 @@ typedef struct FenceTable
 {
 	Oid			relid;
 	FenceWrite	what;
+	const FenceNeed *need;		/* or NULL; see fence_tables.h */
 } FenceTable;
 
 extern FenceTable fence_tables[FENCE_TABLES];
 
+/* Of a table that need not be in the cache. */
+extern FenceTable fence_look_at_table(Oid relid);
+
+static inline FenceTable
+fence_table(Oid relid)
+{
+	FenceTable *known = &fence_tables[relid % FENCE_TABLES];
+
+	if (likely(known->relid == relid && OidIsValid(relid)))
+		return *known;
+	return fence_look_at_table(relid);
+}
+
+/* The list of protected tables is another one now. */
+extern void fence_forget_tables(void);
+
 /*
- * Does this plan surely change user data?  The next cheapest question: false
- * means only that fence_classify_plan() has to find out.
+ * Does this plan surely change user data, and no table that has a lease of its
+ * own?  The next cheapest question: false means only that more has to be found
+ * out.
  */
 static inline bool
 fence_plan_surely_writes(const PlannedStmt *stmt)
@@ -94,15 +116,36 @@ fence_plan_surely_writes(const PlannedStmt *stmt)
 	RangeTblEntry *table;
 	FenceTable *known;
 
-	if (stmt->resultRelations == NIL)
+	if (stmt->resultRelations == NIL ||
+		pg_atomic_read_u32(fence_tables_published) != fence_tables_generation)
 		return false;
 	table = rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable);
 	known = &fence_tables[table->relid % FENCE_TABLES];
-	return known->relid == table->relid && known->what == FENCE_WRITES;
+	if (known->relid != table->relid || known->what != FENCE_WRITES)
+		return false;
+	return likely(!fence_tables_here) ||
+		(known->need == NULL && stmt->rowMarks == NIL &&
+		 list_length(stmt->resultRelations) == 1 && pgstat_track_counts);
 }
 
 extern FenceWrite fence_classify_plan(const PlannedStmt *stmt);
 extern FenceWrite fence_classify_utility(Node *statement);
+
+/*
+ * fence_each_written
+ *		Call "see" for every table that the plan names and is to change, or to
+ *		lock rows of in a way that keeps others from changing them.  Tables that
+ *		it comes to only by way of those are not told.
+ */
+typedef void (*FenceSee) (Oid relid, const FenceTable *table, void *arg);
+
+extern void fence_each_written(const PlannedStmt *stmt, FenceSee see, void *arg);
+
+/* Does this plan change nothing, and lock rows only as a foreign key does? */
+extern bool fence_plan_only_refers(const PlannedStmt *stmt);
+
+/* Does it commit a prepared transaction, or roll it back? */
+extern bool fence_finishes_prepared(Node *statement);
 
 /* Does the statement drop this very extension? */
 extern bool fence_drops_extension(Node *statement);
@@ -113,11 +156,19 @@ extern bool fence_is_store_schema(Oid schema);
 /*
  * fence_transaction_changed_data
  *		Has the transaction at hand changed rows of anything but temporary and
- *		store tables (and, if "maintained", of catalogs)?  Counts what the
+ *		store tables and those that have leases of their own (and, if "maintained",
+ *		catalogs)?  Counts what the
  *		table access methods report, so that C code that bypasses the executor
  *		is found out too.  "harmless" is the answer where nothing is counted.
  */
 extern bool fence_transaction_changed_data(bool maintained, bool harmless);
+
+/*
+ * fence_each_changed
+ *		Call "see" for every table with a lease of its own of which the transaction
+ *		at hand has changed rows.  False where nothing is counted.
+ */
+extern bool fence_each_changed(FenceSee see, void *arg);
 
 #pragma GCC visibility pop
 

@@ -31,6 +31,34 @@ CREATE FUNCTION session(pid integer, OUT in_commit boolean, OUT writing boolean,
 	OUT spared boolean, OUT opened_epoch bigint) RETURNS record
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_session';
 
+-- The same session's flags as they are: the instance and each lease have a bit.
+CREATE FUNCTION flags(pid integer, OUT in_commit bigint, OUT writing bigint) RETURNS record
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_flags';
+
+-- The list of protected tables: the lease of one ("": not protected any more).
+CREATE FUNCTION protect(database text, schema text, name text, lease text) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_protect';
+
+-- As if the list could not be read.
+CREATE FUNCTION unknown(unknown boolean) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_unknown';
+
+-- This node takes part in a table lease from here on; its slot.
+CREATE FUNCTION slot(lease text) RETURNS integer
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_slot';
+
+-- As open(), reopen() and close(), for a table lease.
+CREATE FUNCTION open_table(lease text, ms integer DEFAULT -1) RETURNS bigint
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_open_table';
+CREATE FUNCTION reopen_table(lease text, ms integer DEFAULT -1) RETURNS bigint
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_reopen_table';
+CREATE FUNCTION close_table(lease text) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_close_table';
+
+-- What refused clients are told of it.
+CREATE FUNCTION status_table(lease text, holder text, epoch bigint, address text, reason text) RETURNS void
+LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_status_table';
+
 -- Whom to stop, so that nobody but us works the fence; 0: nobody.
 CREATE FUNCTION keeper() RETURNS integer
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_keeper';
@@ -41,9 +69,10 @@ LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_heap_insert';
 
 -- Stall this session's commit after so many others (the one of this very call
 -- is the first), as if it were stopped, until the lease is gone.
-CREATE FUNCTION stall(commits integer DEFAULT 1) RETURNS void
+-- (With "lease": that table lease; without: the instance's.)
+CREATE FUNCTION stall(commits integer DEFAULT 1, lease text DEFAULT '') RETURNS void
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_stall';
 
 -- The same, but stall when the answer to that commit is about to be sent.
-CREATE FUNCTION stall_answer(commits integer DEFAULT 1) RETURNS void
+CREATE FUNCTION stall_answer(commits integer DEFAULT 1, lease text DEFAULT '') RETURNS void
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'fencetest_stall_answer';

@@ -1,0 +1,311 @@
+/*
+ * fence_notes.c
+ *		Table leases: the decision for one transaction.
+ *
+ * The same three points as with the lease of the instance (see fence.c), but a
+ * transaction may meet many leases, and not every one with a statement that
+ * names its table: rows find their way into partitions.  So a statement needs
+ * the leases of the tables that it names, and only notes those of the tables
+ * below them; at the end, the server's own counts tell which tables have really
+ * changed, and for each the noted epoch must still be held.  Whatever was not
+ * noted then came under its lease too late, or was written by no statement.
+ *
+ * Called from fence.c.  Decides from shared memory and the clock alone.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "pgstat.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+
+#include "fence.h"
+#include "fence_ddl.h"
+#include "fence_notes.h"
+#include "fence_refuse_table.h"
+
+FenceNote  *fence_notes = NULL;
+static int	room = 0;
+
+/* ------------------------------------------------------------------------
+ * Notes
+ * ------------------------------------------------------------------------
+ */
+
+static FenceNote *
+find_note(int slot)
+{
+	for (int i = 0; i < fence_transaction.nnotes; i++)
+		if (fence_notes[i].slot == slot)
+			return &fence_notes[i];
+	return NULL;
+}
+
+static pg_noinline void
+make_room(void)
+{
+	int			wanted = room == 0 ? 8 : 2 * room;
+
+	fence_notes = room == 0 ?
+		MemoryContextAlloc(TopMemoryContext, sizeof(FenceNote) * wanted) :
+		repalloc(fence_notes, sizeof(FenceNote) * wanted);
+	room = wanted;
+}
+
+/* Note under which epoch the lease in this slot is held now. */
+static FenceNote *
+note(int slot, Oid relid, uint64 held)
+{
+	FenceNote  *found = find_note(slot);
+
+	if (found != NULL)
+	{
+		if (found->epoch != held)
+			found->epoch = 0;
+		return found;
+	}
+	if (fence_transaction.nnotes == room)
+		make_room();
+	found = &fence_notes[fence_transaction.nnotes++];
+	found->slot = slot;
+	found->wrote = false;
+	found->relid = relid;
+	found->epoch = held;
+	fence_transaction.bits |= FENCE_BIT_SLOT(slot);
+	return found;
+}
+
+static inline void
+note_write(FenceNote *noted, Oid relid)
+{
+	if (noted->wrote)
+		return;
+	noted->wrote = true;
+	noted->relid = relid;
+	fence_transaction.wrote |= FENCE_WROTE_TABLES;
+	fence_show_writing(FENCE_BIT_SLOT(noted->slot));
+}
+
+/*
+ * Where nothing is counted, it cannot be told at the end what was written: what
+ * may be counts as written, and the list must not change.  So it is remembered
+ * which one it was before the transaction could write anything.  Of transactions
+ * that a utility statement runs within, nothing is remembered; nor of one that
+ * wrote before there was any list, which is the first one that meets it.
+ */
+static bool list_was_met = false;
+
+static bool
+list_has_changed(void)
+{
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		return false;
+	if (fence_transaction.generation == 0)
+		return !list_was_met;
+	return fence_transaction.generation != fence_tables_generation;
+}
+
+void
+fence_notes_list(void)
+{
+	if (unlikely(!pgstat_track_counts) &&
+		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+	{
+		fence_transaction.generation = fence_tables_generation;
+		list_was_met = true;
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * Before a statement
+ * ------------------------------------------------------------------------
+ */
+
+void
+fence_notes_require(Oid relid, const FenceNeed *need, bool whole,
+					const char *command, const void *statement)
+{
+	int			needed = need->nown + (whole ? need->nbelow : 0);
+
+	for (int i = 0; i < needed; i++)
+	{
+		const FenceTableLease *lease = need->lease[i];
+		uint64		held = tables_held_epoch(lease->slot);
+		FenceNote  *noted = NULL;
+
+		if (lease->slot != TABLES_NO_SLOT)
+			noted = note(lease->slot, relid, held);
+		if (unlikely(held == 0 || noted->epoch != held))
+			fence_refuse_table(command, statement, relid, lease, held);
+		else
+			note_write(noted, relid);
+	}
+	for (int i = needed; i < need->nown + need->nbelow; i++)
+	{
+		int			slot = need->lease[i]->slot;
+		FenceNote  *noted;
+
+		if (slot == TABLES_NO_SLOT)
+			continue;
+		noted = note(slot, relid, tables_held_epoch(slot));
+		if (!pgstat_track_counts)
+			note_write(noted, relid);
+	}
+}
+
+static void
+see_written(Oid relid, const FenceTable *table, void *arg)
+{
+	if (table->need != NULL)
+		fence_notes_require(relid, table->need, false, NULL, arg);
+}
+
+void
+fence_notes_before_plan(const PlannedStmt *stmt)
+{
+	fence_notes_list();
+	fence_each_written(stmt, see_written, (void *) stmt);
+}
+
+/* ---- utility statements ---- */
+
+static bool
+is_held(const FenceNeed *need, bool whole)
+{
+	int			n = need->nown + (whole ? need->nbelow : 0);
+
+	for (int i = 0; i < n; i++)
+		if (tables_held_epoch(need->lease[i]->slot) == 0)
+			return false;
+	return true;
+}
+
+static bool
+all_held(const FenceNamed *named)
+{
+	ListCell   *cell;
+
+	foreach(cell, named->relids)
+	{
+		FenceTable	table = fence_table(lfirst_oid(cell));
+
+		if (table.need != NULL && !is_held(table.need, named->whole))
+			return false;
+	}
+	return true;
+}
+
+FenceWrite
+fence_notes_before_utility(const PlannedStmt *pstmt, FenceWrite what, bool *local)
+{
+	FenceNamed	named;
+	bool		protected = true;
+	ListCell   *cell;
+
+	*local = false;
+	if (what < FENCE_PROTECTED || what > FENCE_WRITES)
+		return what;
+	fence_named_tables(pstmt->utilityStmt, &named);
+	if (what == FENCE_DDL && setting_local_ddl && !all_held(&named))
+	{
+		*local = true;
+		return what;
+	}
+	foreach(cell, named.relids)
+	{
+		FenceTable	table = fence_table(lfirst_oid(cell));
+
+		if (table.need != NULL)
+			fence_notes_require(table.relid, table.need, named.whole, NULL, pstmt);
+		protected = protected && table.what == FENCE_PROTECTED;
+	}
+	if (named.made != NULL)
+		fence_notes_require(InvalidOid, named.made, true, NULL, pstmt);
+	return protected && !named.partly && named.relids != NIL ?
+		FENCE_PROTECTED : what;
+}
+
+/* ------------------------------------------------------------------------
+ * The end of a transaction
+ * ------------------------------------------------------------------------
+ */
+
+/* Rows of this table have changed: were its leases noted? */
+static void
+see_changed(Oid relid, const FenceTable *table, void *arg)
+{
+	for (int i = 0; i < table->need->nown; i++)
+	{
+		const FenceTableLease *lease = table->need->lease[i];
+		FenceNote  *noted = lease->slot == TABLES_NO_SLOT ? NULL :
+			find_note(lease->slot);
+
+		if (noted == NULL)
+			fence_refuse_table_commit(relid, lease, TABLE_UNNOTED);
+		else
+			note_write(noted, relid);
+	}
+}
+
+const FenceNote *
+fence_notes_lost(const FenceNote *notes, int n)
+{
+	uint64		now = (uint64) clock_now();
+
+	for (int i = 0; i < n; i++)
+	{
+		FenceLease *lease;
+		uint64		deadline;
+
+		if (!notes[i].wrote)
+			continue;
+		/* in the order of shared_lease_epoch() */
+		lease = &leasehold_tables->slot[notes[i].slot].lease;
+		deadline = pg_atomic_read_u64(&lease->deadline);
+		pg_read_barrier();
+		if (now >= deadline || notes[i].epoch == 0 ||
+			pg_atomic_read_u64(&lease->epoch) != notes[i].epoch)
+			return &notes[i];
+	}
+	return NULL;
+}
+
+static void
+refuse_lost(const FenceNote *lost)
+{
+	FenceTableLease lease;
+
+	lease.slot = lost->slot;
+	strlcpy(lease.name, leasehold_tables->slot[lost->slot].name,
+			sizeof(lease.name));
+	fence_refuse_table_commit(lost->relid, &lease, TABLE_LOST);
+}
+
+/*
+ * The list is read when our flag is up for all to see: if whoever published
+ * another one finds the flag down, we find that list.
+ */
+void
+fence_notes_before_commit(bool prepare)
+{
+	const FenceNote *lost;
+
+	if (!fence_tables_look() && fence_transaction.nnotes == 0)
+		return;
+	/* what became part of a protected table since it was looked at */
+	AcceptInvalidationMessages();
+	if (!fence_each_changed(see_changed, NULL))
+	{
+		for (int i = 0; i < fence_transaction.nnotes; i++)
+			note_write(&fence_notes[i], fence_notes[i].relid);
+		if (list_has_changed())
+			fence_refuse_changed_list();
+	}
+	if (!(fence_transaction.wrote & FENCE_WROTE_TABLES))
+		return;
+	lost = fence_notes_lost(fence_notes, fence_transaction.nnotes);
+	if (unlikely(lost != NULL))
+		refuse_lost(lost);
+	else if (prepare)
+		fence_refuse_table_prepare(fence_notes, fence_transaction.nnotes);
+}
