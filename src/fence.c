@@ -17,6 +17,7 @@
 #include "postgres.h"
 
 #include "access/parallel.h"
+#include "access/twophase.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
@@ -44,25 +45,12 @@ FenceScope	fence_scope = FENCE_SCOPE_ORDINARY;
 TimestampTz fence_looked_at = 0;
 FenceBackend *fence_backend = NULL;
 
-/* PREPARE TRANSACTION under way: what the callback is to remember. */
-static char preparing_gid[GIDSIZE];
-
 #define my_lease (&fence_shared->instance)
 
 /* ------------------------------------------------------------------------
  * This process
  * ------------------------------------------------------------------------
  */
-
-/* Lower our flag; whoever waits for it is woken. */
-static inline void
-lower_flag(void)
-{
-	pg_atomic_write_u32(&fence_backend->in_commit, 0);
-	pg_memory_barrier();
-	if (pg_atomic_read_u32(&fence_shared->draining) != 0)
-		shared_wake_keeper();
-}
 
 /* on_shmem_exit callback: leave our place as if nobody had been there. */
 static void
@@ -72,7 +60,7 @@ fence_part(int code, Datum arg)
 	pg_atomic_write_u32(&fence_backend->writing, 0);
 	pg_atomic_write_u32(&fence_backend->spared, 0);
 	pg_atomic_write_u64(&fence_backend->opened_epoch, 0);
-	lower_flag();
+	fence_lower_flag();
 }
 
 /* Take our place in shared memory; only sessions of clients show their pid. */
@@ -291,7 +279,7 @@ fence_before_schema(Oid schema)
 static void
 before_prepare(const TransactionStmt *stmt, const PlannedStmt *pstmt)
 {
-	strlcpy(preparing_gid, stmt->gid, sizeof(preparing_gid));
+	strlcpy(fence_preparing_gid, stmt->gid, GIDSIZE);
 	before_write("PREPARE TRANSACTION", pstmt);
 }
 
@@ -314,22 +302,6 @@ check_prepared_epoch(const char *gid, uint64 held)
 }
 
 /*
- * Raise our flag: a hand-over waits for it from here on.  The deadline is read
- * when it is up for all to see: if the keeper, having closed the fence, finds
- * the flag down, we find the fence closed.  Every commit raises the flag of the
- * instance, whatever it is about: so whoever has changed the list of protected
- * tables can wait for those that did not know the new one.
- */
-static inline void
-raise_flag(void)
-{
-	fence_transaction.in_commit = true;
-	pg_atomic_write_u32(&fence_backend->in_commit,
-						FENCE_BIT_INSTANCE | fence_transaction.bits);
-	pg_memory_barrier();
-}
-
-/*
  * COMMIT PREPARED and ROLLBACK PREPARED make durable at once what the wrapper
  * around them, which has no xid, commits only in name.  So all that precedes a
  * commit comes before the statement, the flag first.
@@ -339,7 +311,7 @@ before_finish(const TransactionStmt *stmt, const PlannedStmt *pstmt)
 {
 	bool		commit = stmt->kind == TRANS_STMT_COMMIT_PREPARED;
 
-	raise_flag();
+	fence_raise_flag();
 	before_write(commit ? "COMMIT PREPARED" : "ROLLBACK PREPARED", pstmt);
 	if (!(fence_transaction.wrote & FENCE_WROTE_INSTANCE))
 		return;					/* warn mode let it pass */
@@ -353,7 +325,7 @@ before_finish(const TransactionStmt *stmt, const PlannedStmt *pstmt)
 void
 fence_before_finish_unfenced(void)
 {
-	raise_flag();
+	fence_raise_flag();
 }
 
 /*
@@ -422,7 +394,7 @@ before_utility_on_tables(const PlannedStmt *pstmt, FenceWrite *what,
 		fence_refuse_table_prepare(fence_notes, fence_transaction.nnotes);
 	if (*what == FENCE_FINISHES)
 	{
-		raise_flag();
+		fence_raise_flag();
 		check_prepared_tables((TransactionStmt *) statement);
 	}
 	if (fence_tables_here)
@@ -544,176 +516,4 @@ fence_leave(const FenceSaved *saved)
 	fence_scope = saved->scope;
 	if (saved->cleared)
 		XactReadOnly = true;
-}
-
-/* ------------------------------------------------------------------------
- * The end of a transaction
- * ------------------------------------------------------------------------
- */
-
-/*
- * A transaction with an xid that no hook saw writing: C code that bypasses the
- * executor, or nothing but temporary tables, maintenance, LOCK, txid_current().
- */
-static bool
-wrote_unseen(void)
-{
-	if (fence_transaction.local_ddl)
-		return false;
-	return fence_transaction_changed_data(fence_transaction.maintained ||
-										  fence_scope == FENCE_SCOPE_MAINTENANCE,
-										  fence_transaction.harmless ||
-										  fence_scope == FENCE_SCOPE_MAINTENANCE);
-}
-
-/* The flag is raised: now the clock.  Returns the epoch, 0 if it was refused. */
-static pg_attribute_always_inline uint64
-check_instance(bool seen)
-{
-	uint64		held = shared_lease_epoch(my_lease);
-
-	if (!seen && !fence_transaction.seen)
-	{
-		fence_transaction.seen = true;
-		fence_transaction.epoch = held;
-	}
-	if (unlikely(held == 0 || held != fence_transaction.epoch))
-	{
-		fence_refuse_commit(held, seen);
-		return 0;
-	}
-	return held;
-}
-
-/* Of a transaction that no statement was seen to write in under that lease. */
-static pg_noinline uint64
-check_unseen(void)
-{
-	if (!fence_governs() || !wrote_unseen())
-		return 0;
-	fence_transaction.wrote |= FENCE_WROTE_INSTANCE;
-	return check_instance(false);
-}
-
-/*
- * The flag first, then all else.  COMMIT PREPARED has been checked, and is
- * durable already.  A session that ends takes its temporary tables with it.
- */
-COMPAT_NO_STACK_PROTECTOR void
-fence_before_commit(bool prepare)
-{
-	bool		tables;
-	uint64		held;
-
-	if (setting_fence == FENCE_OFF || fence_transaction.finished ||
-		(!fence_transaction.wrote && (proc_exit_inprogress || shmem_exit_inprogress)))
-		return;
-	raise_flag();
-	tables = pg_atomic_read_u32(fence_tables_published) != 0;
-	if (unlikely(tables))
-		fence_notes_before_commit(prepare);
-	held = likely(fence_transaction.wrote & FENCE_WROTE_INSTANCE) ?
-		check_instance(true) : check_unseen();
-	if (unlikely(setting_fence != FENCE_ENFORCE))
-		return;
-	if (unlikely(tables && (fence_transaction.wrote & FENCE_WROTE_TABLES)))
-		fence_reply_shut_gate(held, fence_notes, fence_transaction.nnotes);
-	else if (likely(held != 0))
-		fence_reply_shut_gate(held, NULL, 0);
-}
-
-/*
- * Durable, but the lease is gone: say so in the log, and end the connection.
- * The order matters: a message while output is still possible would flush what
- * is buffered, the success included.
- */
-static pg_noinline void
-withhold_reply(const FenceNote *lost)
-{
-	bool		enforce = setting_fence == FENCE_ENFORCE;
-
-	if (!enforce && fence_transaction.warned)
-		return;
-	if (enforce)
-	{
-		fence_reply_silence();
-		pg_atomic_fetch_add_u64(&fence_shared->withheld, 1);
-	}
-	if (lost != NULL)
-		fence_log_withheld(WITHHELD_LOST, leasehold_tables->slot[lost->slot].name);
-	else if ((fence_transaction.wrote & FENCE_WROTE_INSTANCE) &&
-			 shared_lease_epoch(my_lease) == fence_transaction.epoch)
-		fence_log_withheld(WITHHELD_UNCONFIRMED, NULL);
-	else
-		fence_log_withheld(WITHHELD_LOST, NULL);
-	if (enforce)
-		fence_reply_end();
-}
-
-/* Of one that wrote, or that raised its flag for it. */
-static inline void
-end_writing(void)
-{
-	pg_atomic_write_u32(&fence_backend->writing, 0);
-	lower_flag();
-	fence_forget_transaction();
-}
-
-/* Is the lease of the instance gone, under which it wrote, or is it unconfirmed? */
-static pg_attribute_always_inline bool
-lost_instance(bool prepared)
-{
-	uint64		held = shared_lease_epoch(my_lease);
-
-	return held == 0 || held != fence_transaction.epoch ||
-		(pg_atomic_read_u32(&fence_shared->zero_loss) != 0 &&
-		 !fence_reply_is_confirmed(prepared));
-}
-
-static pg_attribute_always_inline void
-after_commit(bool prepared)
-{
-	if (likely(fence_transaction.wrote))
-	{
-		const FenceNote *lost = NULL;
-
-		if (unlikely(fence_transaction.wrote & FENCE_WROTE_TABLES))
-			lost = fence_notes_lost(fence_notes, fence_transaction.nnotes);
-		if (unlikely(lost != NULL || !fence_reply_answer() ||
-					 ((fence_transaction.wrote & FENCE_WROTE_INSTANCE) &&
-					  lost_instance(prepared))))
-			withhold_reply(lost);
-	}
-	end_writing();
-}
-
-COMPAT_NO_STACK_PROTECTOR void
-fence_after_commit(void)
-{
-	after_commit(false);
-}
-
-void
-fence_after_prepare(void)
-{
-	if ((fence_transaction.wrote & FENCE_WROTE_INSTANCE) && preparing_gid[0] != '\0')
-		fence_prepared_remember(preparing_gid, fence_transaction.epoch);
-	preparing_gid[0] = '\0';
-	if (fence_transaction.wrote || fence_transaction.in_commit)
-		after_commit(true);
-	else
-		fence_forget_transaction();
-}
-
-void
-fence_after_abort(void)
-{
-	if (fence_transaction.in_commit && !fence_reply_open_gate())
-		fence_reply_end();
-	fence_scope = FENCE_SCOPE_ORDINARY;
-	preparing_gid[0] = '\0';
-	if (fence_transaction.wrote || fence_transaction.in_commit)
-		end_writing();
-	else
-		fence_forget_transaction();
 }

@@ -209,6 +209,35 @@ fence_show_writing(uint32 bits)
 						pg_atomic_read_u32(&fence_backend->writing) | bits);
 }
 
+/*
+ * fence_raise_flag
+ *		A hand-over waits for us from here on.  The deadline is read when the flag
+ *		is up for all to see: if the keeper, having closed the fence, finds it
+ *		down, we find the fence closed.
+ *
+ * Every commit raises the flag of the instance, whatever it is about: so whoever
+ * has changed the list of protected tables can wait for those that did not know
+ * the new one.
+ */
+static inline void
+fence_raise_flag(void)
+{
+	fence_transaction.in_commit = true;
+	pg_atomic_write_u32(&fence_backend->in_commit,
+						FENCE_BIT_INSTANCE | fence_transaction.bits);
+	pg_memory_barrier();
+}
+
+/* Lower our flag; whoever waits for it is woken. */
+static inline void
+fence_lower_flag(void)
+{
+	pg_atomic_write_u32(&fence_backend->in_commit, 0);
+	pg_memory_barrier();
+	if (pg_atomic_read_u32(&fence_shared->draining) != 0)
+		shared_wake_keeper();
+}
+
 /* The transaction at hand is about to write, or may be. */
 static inline void
 fence_note_write(void)

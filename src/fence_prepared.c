@@ -40,6 +40,8 @@ typedef struct PreparedTable
 	PreparedEntry entry[FLEXIBLE_ARRAY_MEMBER];
 } PreparedTable;
 
+char		fence_preparing_gid[GIDSIZE];
+
 static PreparedTable *table = NULL;
 static LWLock *lock = NULL;
 

@@ -13,6 +13,9 @@
 /* Hook into the sizing and initialisation of shared memory. */
 extern void fence_prepared_install(void);
 
+/* PREPARE TRANSACTION under way: what the callback is to remember; or "". */
+extern char fence_preparing_gid[];
+
 /* PREPARE TRANSACTION has succeeded.  Never throws. */
 extern void fence_prepared_remember(const char *gid, uint64 epoch);
 
