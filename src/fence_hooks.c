@@ -14,6 +14,7 @@
 #include "compat.h"				/* first: see ENABLE_GSS there */
 
 #include "access/xact.h"
+#include "catalog/dependency.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
@@ -260,6 +261,13 @@ fence_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 
 /* ---- functions and schemas ---- */
 
+/* Is it what the server used for a while, and nobody's table? */
+static bool
+drop_is_internal(const ObjectAccessDrop *drop)
+{
+	return drop != NULL && (drop->dropflags & PERFORM_DELETION_INTERNAL) != 0;
+}
+
 /* Of all that the hook is called for, the little that the fence looks at. */
 static pg_noinline void
 consider_access(ObjectAccessType access, Oid classId, Oid objectId,
@@ -273,7 +281,8 @@ consider_access(ObjectAccessType access, Oid classId, Oid objectId,
 	else if (access == OAT_DROP || access == OAT_TRUNCATE ||
 			 access == OAT_POST_ALTER)
 	{
-		if (pg_atomic_read_u32(fence_tables_published) != 0 && fence_concerns())
+		if (!(access == OAT_DROP && drop_is_internal(arg)) &&
+			pg_atomic_read_u32(fence_tables_published) != 0 && fence_concerns())
 			fence_before_change(access, classId, objectId);
 	}
 	else if (access == OAT_NAMESPACE_SEARCH)
