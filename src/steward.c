@@ -26,6 +26,7 @@
 #include "embedded.h"
 #include "health.h"
 #include "instance.h"
+#include "opener.h"
 #include "role_command.h"
 #include "sessions.h"
 #include "settings.h"
@@ -56,6 +57,7 @@ typedef struct Steward
 	Health		health;
 	Sessions	sessions;
 	Embedded	embedded;
+	Openers		openers;
 	InstanceWork instance;
 } Steward;
 
@@ -260,6 +262,7 @@ turn(Steward *steward)
 	role_command_watch(&steward->status);
 	role_command_step();
 	embedded_step(&steward->embedded, now);
+	openers_step(&steward->openers, now);
 	/* the last: it waits for the disk */
 	if (is_armed())
 		health_step(&steward->health, now, health_timeout(steward));
@@ -279,6 +282,7 @@ next_due(const Steward *steward, ClockTime now)
 	if (steward->leave_since != 0)
 		due = clock_min(due, now + CLOCK_S);
 	due = clock_min(due, embedded_due(&steward->embedded));
+	due = clock_min(due, openers_due(&steward->openers));
 	due = clock_min(due, instance_due(&steward->instance, now));
 	if (is_armed())
 	{
@@ -323,6 +327,7 @@ leasehold_steward_main(Datum arg)
 	health_init(&steward->health);
 	sessions_init(&steward->sessions);
 	embedded_init(&steward->embedded);
+	openers_init(&steward->openers);
 	instance_init(&steward->instance);
 	role_command_init();
 	for (;;)

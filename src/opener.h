@@ -1,0 +1,204 @@
+/*
+ * opener.h
+ *		The short-lived workers that see to the data of a table lease before its
+ *		tables are opened: their parts, and the steward's, who starts them.
+ *
+ * Layer 4.
+ */
+#ifndef LEASEHOLD_OPENER_H
+#define LEASEHOLD_OPENER_H
+
+#include "postgres.h"
+
+#include "nodes/pg_list.h"
+#include "postmaster/bgworker.h"
+
+#include "link.h"
+#include "opening.h"
+
+/* ------------------------------------------------------------------------
+ * In the steward
+ * ------------------------------------------------------------------------
+ */
+
+/* For each desk: its worker under way, or NULL; not to be started before "next". */
+typedef struct Openers
+{
+	BackgroundWorkerHandle *worker[OPENING_DESKS_MAX];
+	ClockTime	next[OPENING_DESKS_MAX];
+} Openers;
+
+extern void openers_init(Openers *openers);
+
+/* Start a worker for each desk that needs one. */
+extern void openers_step(Openers *openers, ClockTime now);
+
+/* When to call openers_step() again if nothing happens. */
+extern ClockTime openers_due(const Openers *openers);
+
+/* ------------------------------------------------------------------------
+ * Publishers, as the subscriptions of this database name them
+ * ------------------------------------------------------------------------
+ */
+
+/* What a publisher is asked, one question at a time. */
+typedef enum SourceQuestion
+{
+	SOURCE_NOTHING,
+	SOURCE_NAMES,				/* which sequences it has for these columns */
+	SOURCE_VALUES				/* how far these are */
+} SourceQuestion;
+
+/*
+ * The publisher of one subscription, by its own connection string.  Lives as
+ * long as the worker; which node it is does not change while it is connected.
+ */
+typedef struct Source
+{
+	Oid			subid;
+	char	   *conninfo;		/* a secret: never shown */
+	Link		link;
+	ClockTime	failed_at;		/* when it was last found not to answer; or 0 */
+	bool		known;			/* the next two, over this connection */
+	char		node[LEASEHOLD_NAME_LEN];	/* "" if it does not say */
+	char		sysid[24];
+	SourceQuestion question;	/* under way, or answered */
+	int			slot;			/* for whom ... */
+	uint64		number;			/* ... and for which request of it */
+	bool		done;
+	PGresult   *result;			/* NULL if it could not be had, see link.fault */
+} Source;
+
+/* The source of this subscription; made if there is none. */
+extern Source *source_find(Oid subid, const char *conninfo);
+
+/*
+ * source_identify
+ *		Have it connected and identified by "deadline".  True once that is settled:
+ *		it is known, or has failed since "since", and link.fault says how.
+ */
+extern bool source_identify(Source *source, ClockTime since, ClockTime deadline);
+
+/* Is it this node?  (It has to be known.) */
+extern bool source_is_node(const Source *source, const char *node);
+
+/*
+ * source_ask
+ *		Have the question answered, for this request.  True once it is: then
+ *		source->result holds rows, or is NULL.  False while it is under way, or
+ *		another slot's question is.
+ */
+extern bool source_ask(Source *source, SourceQuestion question, int slot,
+					   uint64 number, const char *sql, ClockTime deadline);
+
+/* Make progress with all of them. */
+extern void sources_poll(ClockTime now);
+
+/* The socket of one that is busy; PGINVALID_SOCKET if none is. */
+extern pgsocket sources_busy(uint32 *wants);
+
+/* ------------------------------------------------------------------------
+ * What a lease needs in this database
+ * ------------------------------------------------------------------------
+ */
+
+/* A subscription that knows a table. */
+typedef struct PlanWay
+{
+	Oid			subid;
+	char	   *name;
+	bool		enabled;
+	bool		copied;			/* pg_subscription_rel says 'r' */
+	Source	   *source;
+} PlanWay;
+
+/* A table that holds rows, one protected or a descendant of one. */
+typedef struct PlanTable
+{
+	Oid			root;			/* the protected one */
+	char	   *name;			/* schema.name, quoted */
+	List	   *ways;			/* of PlanWay */
+	PlanWay    *way;			/* the one that brings it from where it was asked */
+} PlanTable;
+
+/* A sequence that fills a column of such a table, and the values of it. */
+typedef struct PlanSequence
+{
+	Oid			oid;
+	char	   *name;			/* schema.name, quoted */
+	int64		increment;
+	int64		minimum;
+	int64		maximum;
+	Oid			root;			/* of the first of its columns */
+	char	   *table;
+	char	   *column;
+	List	   *maxima;			/* of char *: SELECT of the furthest value stored */
+	char	   *remote;			/* name at the publisher; NULL if it has none */
+	bool		told;			/* the publisher has told the next two */
+	int64		remote_value;
+	bool		remote_called;
+} PlanSequence;
+
+typedef struct OpeningPlan
+{
+	MemoryContext context;
+	uint32		generation;		/* of the list of tables */
+	char		from[LEASEHOLD_NAME_LEN];
+	ClockTime	made_at;
+	List	   *tables;
+	List	   *sequences;
+	bool		judged;			/* every table's way was found */
+	bool		named;			/* sequences' names there were asked for */
+} OpeningPlan;
+
+/*
+ * plan_make
+ *		Read the catalogs: the tables of this slot's lease, their subscriptions and
+ *		sequences.  NULL if the list of tables cannot be read now.  May raise an
+ *		error; starts and ends a transaction.
+ */
+extern OpeningPlan *plan_make(int slot, const char *from);
+extern void plan_free(OpeningPlan *plan);
+
+/*
+ * plan_judge
+ *		Find the way by which each table is brought from node plan->from.  False,
+ *		and "why" says it, if one is not.  The sources have to be settled.
+ */
+extern bool plan_judge(OpeningPlan *plan, char *why);
+
+/* Questions to this source about its sequences; NULL if there is nothing to ask. */
+extern char *plan_names_sql(const OpeningPlan *plan, const Source *source);
+extern char *plan_values_sql(const OpeningPlan *plan, const Source *source);
+
+/* Note what was answered. */
+extern void plan_take_names(OpeningPlan *plan, const PGresult *result);
+extern void plan_take_values(OpeningPlan *plan, const PGresult *result);
+
+/*
+ * plan_move_sequences
+ *		Set every sequence past what was given out elsewhere, as its publisher has
+ *		told, else past what is stored here.  May raise an error; starts and ends a
+ *		transaction.  The number of those whose publisher has not told.
+ */
+extern int	plan_move_sequences(const OpeningPlan *plan);
+
+/* ------------------------------------------------------------------------
+ * How far a subscription has come
+ * ------------------------------------------------------------------------
+ */
+
+typedef struct Progress
+{
+	bool		runs;			/* its apply worker does */
+	uint64		applied;		/* 0: not known */
+	int64		heard_ms;		/* since its last message; -1: none */
+} Progress;
+
+/* As its apply worker says; without one, what it has left. */
+extern void progress_read(Oid subid, Progress *progress);
+
+/* The short-lived workers' main function, found by name by the server. */
+extern PGDLLEXPORT void leasehold_opener_main(Datum arg);
+
+#endif							/* LEASEHOLD_OPENER_H */

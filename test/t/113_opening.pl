@@ -1,0 +1,264 @@
+# Before the tables of a lease are opened on a node, it has to have applied what
+# the node that wrote them wrote, and its sequences have to be past all that was
+# given out there.
+#
+# The test plays the keeper of b (which is stopped), towards the workers that see
+# to this.  Nothing may wedge them: what cannot be had fails with its reason within
+# a few seconds, and the next request is served as if nothing had been.
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use LeaseholdTest;
+use TablesTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $group = TablesTest->new(
+	nodes  => [ 'a', 'b' ],
+	store  => 0,
+	tables => [ 't', 'u', 'lonely' ],
+	setup  => <<'SQL');
+CREATE SEQUENCE odd INCREMENT 2;
+CREATE SEQUENCE down INCREMENT -1;
+CREATE TABLE many (id serial, odd bigint DEFAULT nextval('odd'), down bigint DEFAULT nextval('down'), k int, PRIMARY KEY (k, id)) PARTITION BY LIST (k);
+CREATE TABLE many_1 PARTITION OF many FOR VALUES IN (1);
+CREATE TABLE many_2 PARTITION OF many FOR VALUES IN (2);
+SQL
+my ($a, $b) = $group->nodes;
+my $epoch = 0;
+my $seq = 0;
+
+$group->install_asker($b);
+$b->safe_psql('postgres', q{SELECT openertest.protect('{postgres.public.t,postgres.public.u,postgres.public.many,absent.public.t}', '{one,two,many,absent}')});
+
+sub prepare
+{
+	my ($lease, $from) = @_;
+	$seq++;
+	return $group->ask($b, "prepare('$lease', $seq, '$from')");
+}
+
+sub begin
+{
+	my ($lease, $from, $lsn, $wait) = @_;
+	$epoch++;
+	$wait //= 10000;
+	return $group->ask($b, "begin('$lease', $epoch, '$from', '$lsn', $wait)");
+}
+
+sub again { my ($lease, $from, $lsn) = @_; $epoch--; return begin($lease, $from, $lsn); }
+
+# Where a would be when it has closed its fence.
+sub flushed
+{
+	return $a->safe_psql('postgres', 'SELECT pg_current_wal_insert_lsn()');
+}
+
+sub next_value { my ($node, $name) = @_; return $node->safe_psql('postgres', "SELECT nextval('$name')"); }
+
+sub by_size { return $main::a <=> $main::b; }
+
+# ---------------------------------------------------------------------------
+# No change comes back to where it was made
+# ---------------------------------------------------------------------------
+$a->safe_psql('postgres', 'INSERT INTO t (client, seq) SELECT 1, i FROM generate_series(1, 100) i; INSERT INTO many (k) SELECT 1 + i % 2 FROM generate_series(1, 10) i');
+$group->caught_up;
+$b->safe_psql('postgres', 'INSERT INTO u (client, seq) SELECT 2, i FROM generate_series(1, 100) i; UPDATE u SET seq = -seq');
+$group->caught_up;
+is($group->differences('t', 'u', 'many'), '', 'both directions: the copies are the same');
+is($a->safe_psql('postgres', 'SELECT count(*) FROM t') . $b->safe_psql('postgres', 'SELECT count(*) FROM u'), '100100', 'with all rows, once');
+unlike($_->log_since(0), qr/duplicate key|violates/, 'nothing came back to ' . $_->name) foreach $a, $b;
+
+# ---------------------------------------------------------------------------
+# Handed over
+# ---------------------------------------------------------------------------
+my ($state, $why, $ms) = prepare('one', 'a');
+is("$state $why", 'ready ', 'a hand-over is prepared');
+diag(sprintf 'prepared in %.1f ms by a new worker', $ms);
+($state, $why, $ms) = begin('one', 'a', flushed());
+is("$state $why", 'ready ', 'and the tables may be opened');
+is(next_value($b, 't_id_seq'), 101, 'the sequence goes on where the other ended');
+
+my @took;
+foreach my $round (1 .. 21)
+{
+	prepare('one', 'a');
+	$a->safe_psql('postgres', "SELECT setval('t_id_seq', 1000 * $round); INSERT INTO t (client, seq) VALUES (3, $round)");
+	$group->caught_up($b);
+	($state, $why, $ms) = begin('one', 'a', flushed());
+	is($state, 'ready', "round $round: ready") or diag($why);
+	is(next_value($b, 't_id_seq'), 1000 * $round + 2, 'the sequence too');
+	push @took, $ms;
+}
+@took = sort by_size @took;
+diag(sprintf 'opened in %.2f ms at the median, %.2f at most', $took[10], $took[-1]);
+cmp_ok($took[10], '<=', 3, 'opened within 3 ms when all is applied');
+
+# never back, its own row of numbers, downward, and all partitions
+$b->safe_psql('postgres', q{SELECT setval('many_id_seq', 5000), setval('odd', 2)});
+$a->safe_psql('postgres', q{SELECT setval('odd', 777), setval('down', -55)});
+($state, $why) = prepare('many', 'a');
+is("$state $why", 'ready ', 'a partitioned table');
+($state, $why) = begin('many', 'a', flushed());
+is("$state $why", 'ready ', 'is opened');
+is(next_value($b, 'many_id_seq'), 5001, 'a sequence that is further on stays');
+is(next_value($b, 'odd'), 780, 'one of numbers of its own keeps to them');
+is(next_value($b, 'down'), -56, 'one goes down');
+
+# one that nobody has drawn from, and one at its end
+$b->safe_psql('postgres', 'ALTER SEQUENCE many_id_seq RESTART; ALTER SEQUENCE odd MAXVALUE 900 RESTART');
+$a->safe_psql('postgres', q{ALTER SEQUENCE many_id_seq RESTART; SELECT setval('odd', 1001)});
+prepare('many', 'a');
+($state, $why) = begin('many', 'a', flushed());
+is("$state $why", 'ready ', 'again');
+is(next_value($b, 'many_id_seq'), 1, 'one that nobody has drawn from begins at its beginning');
+is(($b->try(q{SELECT nextval('odd')}))[0], '2200H', 'one that has no number left says so');
+$b->safe_psql('postgres', 'ALTER SEQUENCE odd MAXVALUE 90000');
+
+# ---------------------------------------------------------------------------
+# What is not applied yet is waited for
+# ---------------------------------------------------------------------------
+{
+	my $lock = $b->background_psql('postgres');
+	prepare('one', 'a');
+	$lock->query_safe('BEGIN; LOCK TABLE t');
+	$a->safe_psql('postgres', 'INSERT INTO t (client, seq) VALUES (4, 1)');
+	my $lsn = flushed();
+	($state, $why) = begin('one', 'a', $lsn, 300);
+	is($state, 'pending', 'the last row is not applied: not ready');
+	# another lease does not wait for it
+	prepare('many', 'a');
+	($state, $why) = begin('many', 'a', '0/1');
+	is($state, 'ready', 'another lease is, meanwhile');
+	$epoch = 1000;
+	begin('one', 'a', $lsn, 0);
+	$lock->query_safe('COMMIT');
+	($state, $why) = again('one', 'a', $lsn);
+	is("$state $why", 'ready ', 'now it is applied, and it is ready');
+	is($b->safe_psql('postgres', 'SELECT count(*) FROM t WHERE client = 4'), 1, 'with the row');
+
+	$lock->query_safe('BEGIN; LOCK TABLE t');
+	$a->safe_psql('postgres', 'INSERT INTO t (client, seq) VALUES (4, 2)');
+	$lsn = flushed();
+	($state, $why, $ms) = begin('one', 'a', $lsn);
+	is($state, 'failed', 'it is not waited for without end');
+	like($why, qr{^subscription "from_a" has applied up to \S+ of \Q$lsn\E$}, 'the reason says how far it has come');
+	cmp_ok($ms, '<', 8000, 'some seconds');
+	$lock->query_safe('COMMIT');
+	$lock->quit;
+}
+
+# ---------------------------------------------------------------------------
+# What does not do
+# ---------------------------------------------------------------------------
+($state, $why) = prepare('two', 'c');
+is("$state: $why", 'failed: no subscription here brings table public.u from node "c"', 'from a node that brings nothing');
+($state, $why) = prepare('two', 'a');
+is($state, 'ready', 'asked again, from the right one');
+
+$b->safe_psql('postgres', 'ALTER SUBSCRIPTION from_a DISABLE');
+wait_until('the apply worker is gone', sub { $b->ask('SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL') eq '0' });
+($state, $why) = prepare('two', 'a');
+is("$state: $why", 'failed: subscription "from_a", which brings table public.u, is disabled', 'a disabled subscription');
+($state, $why, $ms) = begin('two', 'a', flushed());
+is($state, 'failed', 'nor are tables opened by it');
+$b->safe_psql('postgres', 'ALTER SUBSCRIPTION from_a ENABLE');
+$group->caught_up($b);
+is((prepare('two', 'a'))[0], 'ready', 'enabled again');
+
+# a table that came later, and is not part of any subscription
+$_->safe_psql('postgres', 'CREATE TABLE late (id serial PRIMARY KEY)') foreach $a, $b;
+$b->safe_psql('postgres', q{SELECT openertest.protect('{postgres.public.t,postgres.public.u,postgres.public.many,absent.public.t,postgres.public.late,postgres.public.none}', '{one,two,many,absent,late,none}')});
+($state, $why) = prepare('late', 'a');
+is("$state: $why", 'failed: no subscription here brings table public.late from node "a"', 'a table without a subscription');
+is((prepare('none', 'a'))[0], 'ready', 'a table that is not here needs nothing');
+is((prepare('empty', 'a'))[0], 'ready', 'nor does a lease without tables');
+($state, $why, $ms) = begin('late', 'b', flushed());
+is($state, 'ready', 'who wrote them itself need not be brought anything');
+($state, $why, $ms) = prepare('absent', 'a');
+is("$state: $why", "failed: the worker that was to see to it ended before its time: see the server's log", 'a database that is not here');
+cmp_ok($ms, '<', 3000, 'is found out soon');
+
+# a worker that ends half-way
+{
+	my $lock = $b->background_psql('postgres');
+	prepare('one', 'a');
+	$lock->query_safe('BEGIN; LOCK TABLE t');
+	$a->safe_psql('postgres', 'INSERT INTO t (client, seq) VALUES (5, 1)');
+	my $lsn = flushed();
+	begin('one', 'a', $lsn, 0);
+	$b->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'leasehold opener'});
+	($state, $why, $ms) = again('one', 'a', $lsn);
+	is($state, 'failed', 'its worker ends half-way: failed');
+	cmp_ok($ms, '<', 3000, 'soon');
+	$lock->query_safe('COMMIT');
+	$lock->quit;
+	($state, $why, $ms) = begin('one', 'a', $lsn);
+	is("$state $why", 'ready ', 'asked again, without having been prepared: ready');
+	diag(sprintf 'opened in %.1f ms by a new worker', $ms);
+}
+
+# the steward starts anew and finds a worker that it has not started
+{
+	prepare('one', 'a');
+	my $steward = $b->worker('steward');
+	kill 'TERM', $steward;
+	wait_until('another steward', sub { $b->worker('steward') != $steward });
+	is((begin('one', 'a', flushed()))[0], 'ready', 'after a restart of the steward');
+	is($b->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'leasehold opener'}), 1, 'with one worker');
+}
+
+# ---------------------------------------------------------------------------
+# Sequences that cannot be read there
+# ---------------------------------------------------------------------------
+$a->safe_psql('postgres', 'CREATE ROLE weak LOGIN REPLICATION; GRANT SELECT ON ALL TABLES IN SCHEMA public TO weak');
+my $connstr = $a->connstr . ' dbname=postgres';
+$b->safe_psql('postgres', "ALTER SUBSCRIPTION from_a CONNECTION '$connstr user=weak password=sesame'");
+$a->safe_psql('postgres', q{SELECT setval('t_id_seq', 60000); INSERT INTO t (client, seq) VALUES (6, 1)});
+$group->caught_up($b);
+my $offset = $b->log_offset;
+is((prepare('one', 'a'))[0], 'ready', 'by a role that may not read sequences');
+($state, $why) = begin('one', 'a', flushed());
+is("$state $why", 'ready ', 'they are opened all the same');
+is(next_value($b, 't_id_seq'), 60002, 'past what is stored');
+like($b->log_since($offset), qr/sequences of lease "one" \(1\) are set by what is stored in their columns here.*\n.*permission denied for sequence t_id_seq/, 'which the log says, and why');
+
+# ---------------------------------------------------------------------------
+# Its holder fell silent
+# ---------------------------------------------------------------------------
+$a->safe_psql('postgres', q{SELECT setval('t_id_seq', 70000); INSERT INTO t (client, seq) VALUES (6, 2)});
+$group->caught_up($b);
+$a->stop('immediate');
+$offset = $b->log_offset;
+($state, $why, $ms) = begin('one', 'a', '0/0');
+is("$state $why", 'ready ', 'nobody is there to hand it over: opened');
+cmp_ok($ms, '<', 1000, 'without delay');
+is(next_value($b, 't_id_seq'), 70002, 'sequences past what is stored');
+like($b->log_since($offset), qr/tables of lease "one" in database "postgres" are opened without the node that wrote them last\n.*DETAIL:  Node "a" last told position unknown. Subscription "from_a" has applied up to [0-9A-F]+\/[0-9A-F]+/,
+	'the log says how far this node had come');
+($state, $why) = begin('many', '', '0/0');
+is("$state $why", 'ready ', 'nobody ever held it: opened');
+($state, $why, $ms) = begin('absent', 'a', '0/0');
+is("$state $why", 'ready ', 'a database that is not here keeps nobody');
+($state, $why) = prepare('one', 'a');
+is($state, 'failed', 'a hand-over from a node that is not there');
+like($why, qr/^subscription "from_a" does not reach its publisher: /, 'says why');
+unlike($b->log_since(0), qr/sesame/, 'no password in the log');
+unlike($why, qr/sesame/, 'nor in the reason');
+
+# none is left after a while
+wait_until('the workers have gone',
+	sub { $b->ask(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'leasehold opener'}) eq '0' }, 30);
+$a->start;
+$group->caught_up($b);
+($state, $why) = prepare('one', 'a');
+is("$state $why", 'ready ', 'a new worker comes when it is asked for');
+
+$b->thaw;
+$_->stop foreach $group->nodes;
+done_testing();
