@@ -85,32 +85,35 @@ static Opener opener;
  * ------------------------------------------------------------------------
  */
 
-/* What stands in pg_stat_subscription, without a query. */
+/*
+ * What the worker says in pg_stat_subscription, latest_end_lsn, moves when the
+ * publisher sends where it is, right after it has sent all that there is; but not if
+ * it has heard by then that the last commit is applied.  So the replication origin
+ * counts, too: that moves within the commit itself.
+ */
 void
-progress_read(Oid subid, Progress *progress)
+progress_read(const PlanWay *way, Progress *progress)
 {
 	LogicalRepWorker *worker;
 	TimestampTz heard = 0;
-	RepOriginId origin;
 
 	memset(progress, 0, sizeof(*progress));
 	progress->heard_ms = -1;
+	if (way->origin != InvalidRepOriginId)
+		progress->committed = replorigin_get_progress(way->origin, false);
 	LWLockAcquire(LogicalRepWorkerLock, LW_SHARED);
-	worker = logicalrep_worker_find(subid, InvalidOid, true);
+	worker = logicalrep_worker_find(way->subid, InvalidOid, true);
 	if (worker != NULL)
 	{
 		progress->runs = true;
-		progress->applied = worker->reply_lsn;
+		progress->seen = worker->reply_lsn;
+		/* read after the position of the commit */
+		progress->running = worker->proc->xid;
 		heard = worker->last_recv_time;
 	}
 	LWLockRelease(LogicalRepWorkerLock);
 	if (heard > 0)
 		progress->heard_ms = TimestampDifferenceMilliseconds(heard, GetCurrentTimestamp());
-	if (progress->applied != 0 || !IsTransactionState())
-		return;
-	origin = replorigin_by_name(psprintf("pg_%u", subid), true);
-	if (origin != InvalidRepOriginId)
-		progress->applied = replorigin_get_progress(origin, false);
 }
 
 /* ------------------------------------------------------------------------
@@ -203,12 +206,13 @@ append_progress(StringInfo out, const PlanWay *way)
 {
 	Progress	progress;
 
-	progress_read(way->subid, &progress);
-	if (progress.applied == 0)
+	progress_read(way, &progress);
+	progress.seen = Max(progress.seen, progress.committed);
+	if (progress.seen == 0)
 		appendStringInfo(out, " Subscription \"%s\" has applied nothing since it was made", way->name);
 	else
 		appendStringInfo(out, " Subscription \"%s\" has applied up to %X/%X", way->name,
-						 LSN_FORMAT_ARGS(progress.applied));
+						 LSN_FORMAT_ARGS(progress.seen));
 	if (!progress.runs)
 		appendStringInfoString(out, ", and does not run.");
 	else if (progress.heard_ms >= 0)
@@ -235,7 +239,6 @@ tell_progress(Job *job)
 		appendStringInfo(&said, "Node \"%s\" last told position %s.",
 						 job->request.from, lsn[0] != '\0' ? lsn : "unknown");
 	}
-	StartTransactionCommand();
 	foreach(cell, job->plan->tables)
 	{
 		PlanTable  *table = lfirst(cell);
@@ -249,7 +252,6 @@ tell_progress(Job *job)
 			seen = list_append_unique_oid(seen, way->subid);
 		}
 	}
-	CommitTransactionCommand();
 	if (seen == NIL)
 		appendStringInfoString(&said, " No subscription of this database brings its tables.");
 	ereport(LOG,
@@ -345,6 +347,28 @@ wanted_lsn(const Job *job)
 	return lsn % XLOG_BLCKSZ == PAGE_HEADER ? lsn - PAGE_HEADER : lsn;
 }
 
+/*
+ * Whoever reads a table after it is opened has to see the last of it.  A commit
+ * that was just noted is seen when its transaction has ended: when its worker has
+ * none, or another one than when we first came by.
+ */
+static bool
+has_come_to(PlanWay *way, const Progress *progress, uint64 lsn)
+{
+	if (progress->runs && progress->seen >= lsn)
+		return true;
+	if (!progress->runs || progress->committed < lsn)
+		return false;
+	if (TransactionIdIsValid(progress->running) &&
+		(!TransactionIdIsValid(way->committing) ||
+		 way->committing == progress->running))
+	{
+		way->committing = progress->running;
+		return false;
+	}
+	return true;
+}
+
 static bool
 has_applied(Job *job, char *why)
 {
@@ -356,12 +380,13 @@ has_applied(Job *job, char *why)
 		PlanTable  *table = lfirst(cell);
 		Progress	progress;
 
-		progress_read(table->way->subid, &progress);
-		if (progress.runs && progress.applied >= wanted_lsn(job))
+		progress_read(table->way, &progress);
+		if (has_come_to(table->way, &progress, wanted_lsn(job)))
 			continue;
 		snprintf(why, OPENING_WHY_LEN, "subscription \"%.40s\" %shas applied up to %X/%X of %X/%X",
 				 table->way->name, progress.runs ? "" : "does not run, it ",
-				 LSN_FORMAT_ARGS(progress.applied), LSN_FORMAT_ARGS(job->request.lsn));
+				 LSN_FORMAT_ARGS(Max(progress.seen, progress.committed)),
+				 LSN_FORMAT_ARGS(job->request.lsn));
 		return false;
 	}
 	return true;
@@ -383,10 +408,18 @@ fault_of_sources(const Job *job)
 	return "it has none of the same column or name";
 }
 
+/*
+ * What was applied has to be on this disk before something is written that builds
+ * on it: an apply worker need not have waited for that.
+ */
 static void
 move_sequences(Job *job)
 {
 	int			untold = plan_move_sequences(job->plan);
+	ListCell   *cell;
+
+	foreach(cell, job->plan->tables)
+		(void) replorigin_get_progress(((PlanTable *) lfirst(cell))->way->origin, true);
 
 	if (untold > 0)
 		ereport(LOG,

@@ -12,6 +12,7 @@
 
 #include "nodes/pg_list.h"
 #include "postmaster/bgworker.h"
+#include "replication/origin.h"
 
 #include "link.h"
 #include "opening.h"
@@ -109,7 +110,9 @@ typedef struct PlanWay
 	char	   *name;
 	bool		enabled;
 	bool		copied;			/* pg_subscription_rel says 'r' */
+	RepOriginId origin;			/* InvalidRepOriginId: it never ran */
 	Source	   *source;
+	TransactionId committing;	/* see has_come_to() */
 } PlanWay;
 
 /* A table that holds rows, one protected or a descendant of one. */
@@ -191,12 +194,14 @@ extern int	plan_move_sequences(const OpeningPlan *plan);
 typedef struct Progress
 {
 	bool		runs;			/* its apply worker does */
-	uint64		applied;		/* 0: not known */
+	uint64		seen;			/* all up to here is applied, and seen by everybody */
+	uint64		committed;		/* the last commit applied, which may not be seen
+								 * by others before this transaction has ended: */
+	TransactionId running;		/* ... of the worker, if there is one */
 	int64		heard_ms;		/* since its last message; -1: none */
 } Progress;
 
-/* As its apply worker says; without one, what it has left. */
-extern void progress_read(Oid subid, Progress *progress);
+extern void progress_read(const PlanWay *way, Progress *progress);
 
 /* The short-lived workers' main function, found by name by the server. */
 extern PGDLLEXPORT void leasehold_opener_main(Datum arg);

@@ -169,6 +169,7 @@ read_way(uint64 row)
 	way->name = text_at(row, 5);
 	way->enabled = truth_at(row, 6);
 	way->copied = truth_at(row, 8);
+	way->origin = replorigin_by_name(psprintf("pg_%u", way->subid), true);
 	way->source = source_find(way->subid, text_at(row, 7));
 	return way;
 }
@@ -303,7 +304,7 @@ fault_of(const PlanWay *way)
 		return "is disabled";
 	if (!way->copied)
 		return "is still copying it";
-	progress_read(way->subid, &progress);
+	progress_read(way, &progress);
 	return progress.runs ? NULL : "has no worker that runs";
 }
 

@@ -156,6 +156,7 @@ sub subscribe
 	return;
 }
 
+# (What a worker says of itself is not all: see progress_read() in src/opener.c.)
 sub caught_up
 {
 	my ($self, @which) = @_;
@@ -166,12 +167,13 @@ sub caught_up
 	{
 		foreach my $from (grep { $_ != $to } @nodes)
 		{
-			my $lsn = $from->ask('SELECT pg_current_wal_insert_lsn()');
+			# what nobody has flushed yet is sent with the next commit
+			my ($lsn) = split /\n/, $from->ask('SELECT pg_current_wal_insert_lsn(); SELECT txid_current()');
 			my $name = $self->subscription($from);
 			wait_until(
 				$to->name . " has applied what " . $from->name . ' has',
 				sub {
-					$to->ask("SELECT count(*) FROM pg_stat_subscription WHERE subname = '$name' AND relid IS NULL AND latest_end_lsn >= '$lsn'") eq '1';
+					$to->ask("SELECT count(*) FROM pg_stat_subscription WHERE subname = '$name' AND relid IS NULL AND (latest_end_lsn >= '$lsn' OR pg_replication_origin_progress('pg_' || subid, false) >= '$lsn')") eq '1';
 				});
 		}
 	}
