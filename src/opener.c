@@ -49,6 +49,9 @@
 /* From the answer that all is applied: longer than this no sequence is waited for. */
 #define VALUES_TIME		CLOCK_S
 
+/* A publisher that cannot be reached may come back for so long. */
+#define GONE_TIME		CLOCK_S
+
 /* WAL pages of the publisher: what it flushed may end behind a page's header. */
 #define PAGE_HEADER		24
 
@@ -355,9 +358,9 @@ wanted_lsn(const Job *job)
 static bool
 has_come_to(PlanWay *way, const Progress *progress, uint64 lsn)
 {
-	if (progress->runs && progress->seen >= lsn)
+	if (progress->seen >= lsn)
 		return true;
-	if (!progress->runs || progress->committed < lsn)
+	if (progress->committed < lsn)
 		return false;
 	if (TransactionIdIsValid(progress->running) &&
 		(!TransactionIdIsValid(way->committing) ||
@@ -369,12 +372,17 @@ has_come_to(PlanWay *way, const Progress *progress, uint64 lsn)
 	return true;
 }
 
+/*
+ * "until": there is nothing more to wait for after this moment.  A publisher that
+ * is gone sends no more.
+ */
 static bool
-has_applied(Job *job, char *why)
+has_applied(Job *job, char *why, ClockTime *until)
 {
 	ListCell   *cell;
 
 	why[0] = '\0';
+	*until = job->request.until;
 	foreach(cell, job->plan->tables)
 	{
 		PlanTable  *table = lfirst(cell);
@@ -383,8 +391,10 @@ has_applied(Job *job, char *why)
 		progress_read(table->way, &progress);
 		if (has_come_to(table->way, &progress, wanted_lsn(job)))
 			continue;
-		snprintf(why, OPENING_WHY_LEN, "subscription \"%.40s\" %shas applied up to %X/%X of %X/%X",
-				 table->way->name, progress.runs ? "" : "does not run, it ",
+		if (!progress.runs && !table->way->source->known)
+			*until = clock_min(*until, job->began + GONE_TIME);
+		snprintf(why, OPENING_WHY_LEN, "subscription \"%.40s\" %sas applied up to %X/%X of %X/%X",
+				 table->way->name, progress.runs ? "h" : "does not run, and h",
 				 LSN_FORMAT_ARGS(Max(progress.seen, progress.committed)),
 				 LSN_FORMAT_ARGS(job->request.lsn));
 		return false;
@@ -433,11 +443,12 @@ static void
 step_apply(Job *job, ClockTime now)
 {
 	char		why[OPENING_WHY_LEN];
+	ClockTime	until;
 
 	job->told = job->told || each_source(job, true, ask_values);
-	if (!has_applied(job, why))
+	if (!has_applied(job, why, &until))
 	{
-		if (now >= job->request.until)
+		if (now >= until)
 			answer(job, OPENING_FAILED, why);
 	}
 	else if (job->told)
@@ -519,7 +530,7 @@ make_plan(Job *job)
 {
 	plan_free(job->plan);
 	job->plan = NULL;
-	job->plan = plan_make((int) (job - opener.job), job->request.from);
+	job->plan = plan_make((int) (job - opener.job), &job->request);
 }
 
 static void

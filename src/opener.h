@@ -80,8 +80,11 @@ extern Source *source_find(Oid subid, const char *conninfo);
  */
 extern bool source_identify(Source *source, ClockTime since, ClockTime deadline);
 
-/* Is it this node?  (It has to be known.) */
+/* Is it this node?  False if it is not known. */
 extern bool source_is_node(const Source *source, const char *node);
+
+/* Does its string lead to where this address does, as far as both say it? */
+extern bool source_is_at(const Source *source, const char *address);
 
 /*
  * source_ask
@@ -146,7 +149,9 @@ typedef struct OpeningPlan
 {
 	MemoryContext context;
 	uint32		generation;		/* of the list of tables */
+	OpeningKind kind;			/* of the request that it was made for */
 	char		from[LEASEHOLD_NAME_LEN];
+	char		address[256];	/* of that node, if it may be down; or "" */
 	ClockTime	made_at;
 	List	   *tables;
 	List	   *sequences;
@@ -160,13 +165,14 @@ typedef struct OpeningPlan
  *		sequences.  NULL if the list of tables cannot be read now.  May raise an
  *		error; starts and ends a transaction.
  */
-extern OpeningPlan *plan_make(int slot, const char *from);
+extern OpeningPlan *plan_make(int slot, const OpeningRequest *request);
 extern void plan_free(OpeningPlan *plan);
 
 /*
  * plan_judge
  *		Find the way by which each table is brought from node plan->from.  False,
- *		and "why" says it, if one is not.  The sources have to be settled.
+ *		and "why" says it, if one is not.  The sources have to be settled.  One that
+ *		handed its tables over and is gone by now is known by its address.
  */
 extern bool plan_judge(OpeningPlan *plan, char *why);
 

@@ -253,7 +253,7 @@ read_sequences(OpeningPlan *plan)
 }
 
 OpeningPlan *
-plan_make(int slot, const char *from)
+plan_make(int slot, const OpeningRequest *request)
 {
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "leasehold plan",
 												  ALLOCSET_SMALL_SIZES);
@@ -263,7 +263,10 @@ plan_make(int slot, const char *from)
 	bool		read;
 
 	plan->context = context;
-	strlcpy(plan->from, from, sizeof(plan->from));
+	strlcpy(plan->from, request->from, sizeof(plan->from));
+	plan->kind = request->kind;
+	if (request->kind == OPENING_TO_BEGIN)
+		strlcpy(plan->address, request->address, sizeof(plan->address));
 	plan->made_at = clock_now();
 	begin_work();
 	query("SELECT current_database()", 0, NULL, NULL);
@@ -294,18 +297,31 @@ plan_free(OpeningPlan *plan)
  * ------------------------------------------------------------------------
  */
 
-/* What keeps this way from bringing the table; NULL if nothing does. */
+/*
+ * What keeps this way from bringing the table; NULL if nothing does.  Once all is
+ * written it may have brought it and run no more.
+ */
 static const char *
-fault_of(const PlanWay *way)
+fault_of(const OpeningPlan *plan, const PlanWay *way)
 {
 	Progress	progress;
 
-	if (!way->enabled)
-		return "is disabled";
 	if (!way->copied)
 		return "is still copying it";
+	if (plan->kind == OPENING_TO_BEGIN)
+		return NULL;
+	if (!way->enabled)
+		return "is disabled";
 	progress_read(way, &progress);
 	return progress.runs ? NULL : "has no worker that runs";
+}
+
+static bool
+is_from(const OpeningPlan *plan, const Source *source)
+{
+	if (source->known || plan->address[0] == '\0')
+		return source_is_node(source, plan->from);
+	return source_is_at(source, plan->address);
 }
 
 /* The names are cut, so that there is room for what is said of them. */
@@ -320,12 +336,12 @@ judge_table(const OpeningPlan *plan, PlanTable *table, char *why)
 	foreach(cell, table->ways)
 	{
 		PlanWay    *way = lfirst(cell);
-		const char *fault = fault_of(way);
+		const char *fault = fault_of(plan, way);
 
 		if (!way->source->known)
 			snprintf(why, OPENING_WHY_LEN, "subscription \"%.30s\" does not reach its publisher: %.60s",
 					 way->name, way->source->link.fault);
-		if (!source_is_node(way->source, plan->from))
+		if (!is_from(plan, way->source))
 			continue;
 		if (fault == NULL)
 		{

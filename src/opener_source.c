@@ -14,6 +14,7 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 
+#include "conninfo.h"
 #include "opener.h"
 #include "paths.h"
 #include "report.h"
@@ -210,6 +211,29 @@ source_is_node(const Source *source, const char *node)
 		return false;
 	return source->node[0] != '\0' ? strcmp(source->node, node) == 0 :
 		has_sysid(node, source->sysid);
+}
+
+static bool
+same_value(const Conninfo *a, const Conninfo *b, const char *keyword,
+		   const char *otherwise)
+{
+	const char *one = conninfo_value(a, keyword);
+	const char *two = conninfo_value(b, keyword);
+
+	return strcmp(one ? one : otherwise, two ? two : otherwise) == 0;
+}
+
+bool
+source_is_at(const Source *source, const char *address)
+{
+	Conninfo	here;
+	Conninfo	there;
+
+	return conninfo_split(source->conninfo, &here, 1) == 1 &&
+		conninfo_split(address, &there, 1) == 1 &&
+		same_value(&here, &there, "host", "") &&
+		same_value(&here, &there, "hostaddr", "") &&
+		same_value(&here, &there, "port", "5432");
 }
 
 bool

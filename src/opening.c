@@ -250,7 +250,8 @@ ask(int slot, OpeningKind kind, int64 key, const char *from,
 	strlcpy(request.address, address, sizeof(request.address));
 	request.lsn = lsn;
 	request.until = clock_now() + OPENING_TIME;
-	if (strcmp(from, settings_node_name()) != 0)
+	/* of nobody there is no position: then it was this node, too */
+	if (strcmp(from, settings_node_name()) != 0 && (from[0] != '\0' || lsn == 0))
 		find_desks(slot, &request);
 	shared_publish(&leasehold_opening->request[slot], &request);
 	pg_memory_barrier();

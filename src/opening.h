@@ -36,7 +36,7 @@ typedef enum OpeningState
 #define OPENING_DESKS_MAX	16
 
 /* A worker has so much time; the keeper grants a little more to hear of it. */
-#define OPENING_TIME		(5 * CLOCK_S)
+#define OPENING_TIME		(4500 * CLOCK_MS)
 
 typedef enum OpeningKind
 {

@@ -13,6 +13,7 @@ CREATE FUNCTION prepare(lease text, seq bigint, from_node text, wait integer DEF
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'openertest_prepare';
 
 CREATE FUNCTION begin(lease text, epoch bigint, from_node text, lsn pg_lsn, wait integer DEFAULT 10000,
+	address text DEFAULT '',
 	OUT state text, OUT why text, OUT ms double precision) RETURNS record
 LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME', 'openertest_begin';
 

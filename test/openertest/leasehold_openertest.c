@@ -121,7 +121,8 @@ openertest_begin(PG_FUNCTION_ARGS)
 	ClockTime	began = clock_now();
 
 	opening_begin(slot_of(fcinfo), PG_GETARG_INT64(1),
-				  text_to_cstring(PG_GETARG_TEXT_PP(2)), "", PG_GETARG_LSN(3));
+				  text_to_cstring(PG_GETARG_TEXT_PP(2)),
+				  text_to_cstring(PG_GETARG_TEXT_PP(5)), PG_GETARG_LSN(3));
 	return wait_for(fcinfo, opening_state, PG_GETARG_INT64(1), began, PG_GETARG_INT32(4));
 }
 

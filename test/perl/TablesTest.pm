@@ -47,6 +47,31 @@ Compares all copies row by row; '' or a text that says where they differ.
 
 How many values of the column occur more than once, on any node.
 
+=item $group->lease($lease, $table...)
+
+Makes a lease of tables, in which every node takes part, the first with the highest
+priority, and has these tables protected by it.
+
+=item $group->move($lease, $to, %options)
+
+Hands it to that node; returns (SQLSTATE or '', epoch or message).  Options: by =>
+$node that asks, timeout.
+
+=item $group->writer($table)
+
+The node that holds the table's lease now, or undef.  wait_writer($table, [$node])
+waits for one.
+
+=item $group->write($table, $node, %options)
+
+Starts a writer of test/tools for the table on that node.  It tries again and again,
+as one whose table may come.
+
+=item $group->judge_table($table, @writers)
+
+LeaseholdTest's verdict about these writers, their rows as they stand on the first
+node; with C<gap>, the longest time in ms in which no row was acknowledged.
+
 =item $group->install_asker($node), $group->ask($node, $call)
 
 Stops the node's keeper and puts the test in its place towards the openers, by the
@@ -91,6 +116,7 @@ max_logical_replication_workers = 12
 wal_retrieve_retry_interval = '200ms'
 CONF
 	$self->{tables} = $tables;
+	$self->{ttl} = $options{ttl} // '2s';
 	foreach my $node ($self->nodes)
 	{
 		$node->safe_psql('postgres', 'CREATE EXTENSION leasehold');
@@ -167,8 +193,7 @@ sub caught_up
 	{
 		foreach my $from (grep { $_ != $to } @nodes)
 		{
-			# what nobody has flushed yet is sent with the next commit
-			my ($lsn) = split /\n/, $from->ask('SELECT pg_current_wal_insert_lsn(); SELECT txid_current()');
+			my $lsn = $self->flushed($from);
 			my $name = $self->subscription($from);
 			wait_until(
 				$to->name . " has applied what " . $from->name . ' has',
@@ -178,6 +203,15 @@ sub caught_up
 		}
 	}
 	return;
+}
+
+# All that this node has written so far, which is on its disk and so on its way.
+sub flushed
+{
+	my ($self, $node) = @_;
+	my ($lsn) = reverse split /\n/,
+	  $node->ask(q{SELECT pg_logical_emit_message(true, 'test', ''); SELECT pg_current_wal_flush_lsn()});
+	return $lsn;
 }
 
 # Row by row.
@@ -217,6 +251,93 @@ sub doubled
 	$n += $_->ask("SELECT count(*) FROM (SELECT FROM $table GROUP BY $column HAVING count(*) > 1) d")
 	  foreach $self->nodes;
 	return $n;
+}
+
+# --- leases of tables ---------------------------------------------------------
+
+sub lease
+{
+	my ($self, $lease, @tables) = @_;
+	my @nodes = $self->nodes;
+	my $priority = 200;
+	my $ttl = $self->{ttl};
+
+	$nodes[0]->safe_psql('postgres',
+		"SELECT leasehold.create_lease('$lease', ttl => '$ttl', kind => 'independent')");
+	foreach my $node (@nodes)
+	{
+		$self->store_query(
+			'WITH s AS (UPDATE leasehold_store.store SET memberships = memberships + 1)'
+			  . " INSERT INTO leasehold_store.membership VALUES ('$lease', '$node->{leasehold_name}', $priority)");
+		$priority -= 10;
+	}
+	foreach my $table (@tables)
+	{
+		$self->{lease_of}{$table} = $lease;
+		$self->store_query(
+			'WITH s AS (UPDATE leasehold_store.store SET protections = protections + 1 RETURNING protections)'
+			  . " INSERT INTO leasehold_store.protection SELECT 'postgres', 'public', '$table', '$lease', protections FROM s");
+	}
+	return;
+}
+
+sub move
+{
+	my ($self, $lease, $to, %options) = @_;
+	my $by = $options{by} // $to;
+	my $timeout = $options{timeout} // '20s';
+	return $by->try("SELECT leasehold.switchover('$to->{leasehold_name}', '$lease', timeout => '$timeout')");
+}
+
+sub writer
+{
+	my ($self, $table) = @_;
+	my $lease = $self->{lease_of}{$table};
+
+	foreach my $node (grep { $_->alive } $self->nodes)
+	{
+		my ($state, $answer) = $node->try("SELECT leasehold.holds('$lease')", timeout => 5);
+		return $node if $state eq '' && $answer eq 't';
+	}
+	return undef;
+}
+
+sub wait_writer
+{
+	my ($self, $table, $node) = @_;
+	return wait_until(
+		"$table can be written" . ($node ? ' on ' . $node->name : ''),
+		sub {
+			my $writer = $self->writer($table);
+			$writer && (!$node || $writer == $node) ? $writer : undef;
+		});
+}
+
+sub write
+{
+	my ($self, $table, $node, %options) = @_;
+	return $self->start_writer(
+		$node,
+		table => $table,
+		lease => $self->{lease_of}{$table},
+		epoch => 1, connections => 2, rate => 200, retry => 2, on_refused => 'stay',
+		%options);
+}
+
+sub judge_table
+{
+	my ($self, $table, @writers) = @_;
+	my ($first) = grep { $_->alive } $self->nodes;
+	my $lease = $self->{lease_of}{$table};
+	my $history = "$PostgreSQL::Test::Utils::log_path/" . LeaseholdTest::test_name() . "_$lease.history";
+
+	open my $fh, '>', $history or croak "$history: $!";
+	print $fh $self->store_query(
+		"SELECT epoch || ' ' || to_node FROM leasehold_store.history WHERE lease = '$lease'"
+		  . " AND to_node <> '' ORDER BY epoch"), "\n";
+	close $fh;
+	return LeaseholdTest::judge_logs([ map { $_->log } @writers ],
+		'--rows=' . $first->rows_file($table), "--history=$history");
 }
 
 # --- the openers, asked by hand ----------------------------------------------

@@ -61,6 +61,7 @@ typedef struct Option
 {
 	const char *conninfo;
 	const char *table;
+	const char *lease;			/* whose epoch it is; NULL: the instance's */
 	const char *label;
 	const char *label_query;
 	const char *log;
@@ -340,14 +341,19 @@ insert_text(bool parameters, Client *client, long seq)
 {
 	static __thread char sql[512];
 	char		row[64];
+	char		epoch[128];
 
+	if (opt.lease != NULL)
+		snprintf(epoch, sizeof(epoch), ", leasehold.epoch('%s')", opt.lease);
+	else
+		strcpy(epoch, ", leasehold.epoch()");
 	if (parameters)
 		strcpy(row, "$1::int, $2::bigint");
 	else
 		snprintf(row, sizeof(row), "%d, %ld", client->number, seq);
 	snprintf(sql, sizeof(sql), "INSERT INTO %s (client, seq%s) VALUES (%s%s)%s",
 			 opt.table, opt.epoch ? ", epoch" : "", row,
-			 opt.epoch ? ", leasehold.epoch()" : "",
+			 opt.epoch ? epoch : "",
 			 opt.epoch ? " RETURNING epoch" : "");
 	return sql;
 }
@@ -743,6 +749,7 @@ usage(void)
 			"  --duration=SECONDS      0: until SIGTERM\n"
 			"  --rate=N                rows per second and connection, 0: no limit\n"
 			"  --epoch                 store and note leasehold.epoch() with each row\n"
+			"  --lease=NAME            ... of this lease, which is one of tables\n"
 			"  --label=NAME            the node's name in the log; else asked with\n"
 			"  --label-query=SQL       the node's name or port\n"
 			"  --connect-timeout=MS    1000\n"
@@ -766,6 +773,7 @@ main(int argc, char **argv)
 		{"duration", required_argument, NULL, 'd'},
 		{"rate", required_argument, NULL, 'r'},
 		{"epoch", no_argument, NULL, 'e'},
+		{"lease", required_argument, NULL, 'E'},
 		{"label", required_argument, NULL, 'L'},
 		{"label-query", required_argument, NULL, 'q'},
 		{"connect-timeout", required_argument, NULL, 'C'},
@@ -821,6 +829,9 @@ main(int argc, char **argv)
 				break;
 			case 'e':
 				opt.epoch = true;
+				break;
+			case 'E':
+				opt.lease = optarg;
 				break;
 			case 'L':
 				opt.label = optarg;
