@@ -137,7 +137,8 @@ sub table_sql
 
 sub subscription { return "from_$_[1]{leasehold_name}"; }
 
-# Every node publishes its tables, every other one subscribes.
+# Every node publishes its tables, every other one subscribes, as docs/tables.md
+# says; documented() is what has to stand there.
 sub replicate
 {
 	my ($self) = @_;
@@ -161,21 +162,32 @@ sub replicate
 	return;
 }
 
+sub documented
+{
+	return (
+		'CREATE PUBLICATION tables FOR ALL TABLES;',
+		"= 'pgoutput, test_decoding, leasehold'",
+		with_plugin_sql('b') . ';',
+		'PUBLICATION tables WITH (' . with_plugin('b') . ');',
+		'PUBLICATION tables WITH (' . with_origin('b') . ');');
+}
+
+sub with_plugin_sql { return "SELECT pg_create_logical_replication_slot('to_$_[0]', 'leasehold')"; }
+
+sub with_plugin { return "copy_data = false, create_slot = false, slot_name = 'to_$_[0]'"; }
+
+sub with_origin { return "copy_data = false, slot_name = 'to_$_[0]', origin = none"; }
+
 # Without the first copy: nobody has written yet.
 sub subscribe
 {
 	my ($self, $from, $to, %options) = @_;
 	my $name = $self->subscription($from);
-	my $slot = "to_$to->{leasehold_name}";
-	my $with = 'copy_data = false';
+	my $to_name = $to->{leasehold_name};
+	my $by_plugin = $to->safe_psql('postgres', 'SHOW server_version_num') < 160000;
+	my $with = $by_plugin ? with_plugin($to_name) : with_origin($to_name);
 
-	if ($to->safe_psql('postgres', 'SHOW server_version_num') < 160000)
-	{
-		$from->safe_psql('postgres',
-			"SELECT pg_create_logical_replication_slot('$slot', 'leasehold')");
-		$with .= ", create_slot = false, slot_name = '$slot'";
-	}
-	else { $with .= ", slot_name = '$slot', origin = none"; }
+	$from->safe_psql('postgres', with_plugin_sql($to_name)) if $by_plugin;
 	my $where = $options{connstr} // $from->connstr . ' dbname=postgres';
 	$to->safe_psql('postgres',
 		"CREATE SUBSCRIPTION $name CONNECTION '$where' PUBLICATION tables WITH ($with)");

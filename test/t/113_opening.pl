@@ -72,6 +72,9 @@ is($group->differences('t', 'u', 'many'), '', 'both directions: the copies are t
 is($a->safe_psql('postgres', 'SELECT count(*) FROM t') . $b->safe_psql('postgres', 'SELECT count(*) FROM u'), '100100', 'with all rows, once');
 unlike($_->log_since(0), qr/duplicate key|violates/, 'nothing came back to ' . $_->name) foreach $a, $b;
 
+my $page = slurp_file("$FindBin::RealBin/../../docs/tables.md");
+like($page, qr/\Q$_\E/, "docs/tables.md says how: $_") foreach TablesTest::documented();
+
 # ---------------------------------------------------------------------------
 # Handed over
 # ---------------------------------------------------------------------------
