@@ -127,7 +127,7 @@ keeper_follow_drain(Keeper *keeper, ClockTime now)
 {
 	if (keeper->lease.phase == LEASE_DRAINING)
 	{
-		bool		drained = keeper_is_drained(FENCE_BIT_ALL) && keeper_is_flushed(keeper);
+		bool		drained = keeper_is_drained(FENCE_BIT_INSTANCE) && keeper_is_flushed(keeper);
 
 		if (handover_withdrawn(keeper))
 			undo_drain(keeper, "the hand-over was withdrawn", now);
