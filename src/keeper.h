@@ -44,7 +44,8 @@ typedef enum MemberTask
 	TASK_PROTECTIONS,
 	TASK_KNOWN,
 	TASK_READY,
-	TASK_TABLE_ANSWER
+	TASK_TABLE_ANSWER,
+	TASK_FAILBACK
 } MemberTask;
 
 typedef struct KeeperMember

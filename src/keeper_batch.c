@@ -251,25 +251,65 @@ keeper_batch_failed(Keeper *keeper, int i, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
-static const TableLease *
-find_due(const KeeperTables *tables, int i, bool ready)
+/* The first lease with something for this member, and what it is. */
+static TableLease *
+find_due(const KeeperTables *tables, int i, MemberTask *task)
 {
+	uint16		bit = (uint16) (1 << i);
+
 	for (int k = 0; k < tables->n; k++)
-		if (((ready ? tables->lease[k]->ready_due : tables->lease[k]->answer_due) &
-			 (1 << i)) != 0)
-			return tables->lease[k];
+	{
+		TableLease *lease = tables->lease[k];
+
+		if (((lease->answer_due | lease->ready_due | lease->failback_due) & bit) == 0)
+			continue;
+		*task = lease->answer_due & bit ? TASK_TABLE_ANSWER :
+			lease->ready_due & bit ? TASK_READY : TASK_FAILBACK;
+		return lease;
+	}
 	return NULL;
+}
+
+/* Say it; others are waiting to hear. */
+static bool
+send_due(Keeper *keeper, int i, ClockTime deadline)
+{
+	Link	   *link = &keeper->member[i].link;
+	uint16		others = (uint16) ~(1 << i);
+	MemberTask	task = TASK_NONE;
+	TableLease *lease = find_due(keeper->tables, i, &task);
+	const LeaseRow *request;
+
+	keeper->member[i].notify_due = keeper->member[i].server.notifies;
+	switch (task)
+	{
+		case TASK_TABLE_ANSWER:
+			lease->answer_due &= others;
+			return store_send_answer(link, lease->name, lease->answer_seq,
+									 lease->answer, deadline);
+		case TASK_READY:
+			lease->ready_due &= others;
+			return store_send_ready(link, lease->name, lease->ready_seq, deadline);
+		case TASK_FAILBACK:
+			lease->failback_due &= others;
+			request = lease_request(&lease->state);
+			return store_send_failback(link, lease->name, lease->failback_seq,
+									   request ? request->ttl_wanted_ms :
+									   lease->state.ttl_ms,
+									   keeper->self.name, deadline);
+		default:
+			return true;
+	}
 }
 
 MemberTask
 keeper_tables_chore(const Keeper *keeper, int i)
 {
 	const KeeperTables *tables = keeper->tables;
+	MemberTask	task;
 
-	if (find_due(tables, i, false) != NULL)
-		return TASK_TABLE_ANSWER;
-	if (find_due(tables, i, true) != NULL)
-		return TASK_READY;
+	if (find_due(tables, i, &task) != NULL)
+		return task;
 	if (tables->memberships[i] != tables->memberships_wanted[i])
 		return TASK_MEMBERSHIPS;
 	if (tables->protections[i] != tables->protections_wanted[i])
@@ -287,21 +327,13 @@ keeper_tables_send_chore(Keeper *keeper, int i, MemberTask task,
 {
 	KeeperTables *tables = keeper->tables;
 	Link	   *link = &keeper->member[i].link;
-	TableLease *lease;
 
 	switch (task)
 	{
 		case TASK_TABLE_ANSWER:
-			lease = (TableLease *) find_due(tables, i, false);
-			lease->answer_due &= (uint16) ~(1 << i);
-			keeper->member[i].notify_due = keeper->member[i].server.notifies;
-			return store_send_answer(link, lease->name, lease->answer_seq,
-									 lease->answer, deadline);
 		case TASK_READY:
-			lease = (TableLease *) find_due(tables, i, true);
-			lease->ready_due &= (uint16) ~(1 << i);
-			keeper->member[i].notify_due = keeper->member[i].server.notifies;
-			return store_send_ready(link, lease->name, lease->ready_seq, deadline);
+		case TASK_FAILBACK:
+			return send_due(keeper, i, deadline);
 		case TASK_MEMBERSHIPS:
 			return store_send_memberships(link, keeper->self.name, deadline);
 		case TASK_PROTECTIONS:

@@ -342,6 +342,7 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 		case TASK_KNOWN:
 		case TASK_READY:
 		case TASK_TABLE_ANSWER:
+		case TASK_FAILBACK:
 			keeper_tables_chore_done(keeper, i, task, result);
 			break;
 		case TASK_BEAT:

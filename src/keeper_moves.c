@@ -15,6 +15,8 @@
 #include "opening.h"
 
 #define PREPARE_MAX		(10 * CLOCK_S)	/* for the target to get ready */
+#define FAILBACK_CALM	(10 * CLOCK_S)
+#define FAILBACK_AGAIN	(60 * CLOCK_S)
 #define OPENING_MIN		(5 * CLOCK_S)	/* to apply what was handed over */
 
 const char *
@@ -281,6 +283,35 @@ keeper_moves_follow_requests(Keeper *keeper, TableLease *lease, ClockTime now)
 		serve_handover(keeper, lease, request, now);
 	else if (state->phase == LEASE_FOLLOWER && to_us)
 		prepare(keeper, lease, request);
+}
+
+/*
+ * The lease is somebody else's, and this node is its first choice: ask for it as
+ * leasehold.switchover() would, when all has been well for a while.
+ */
+void
+keeper_moves_follow_failback(Keeper *keeper, TableLease *lease, ClockTime now)
+{
+	const LeaseState *state = &lease->state;
+	const LeaseRow *request = lease_request(state);
+	const LeaseRow *best = lease_best_row(state);
+
+	if (!setting_failback || !lease->first_choice || !state->able ||
+		state->phase != LEASE_FOLLOWER || request == NULL ||
+		best->holder[0] == '\0' || best->frozen || request->pause_wanted ||
+		strcmp(best->holder, keeper->self.name) == 0)
+	{
+		lease->failback_at = 0;
+		return;
+	}
+	if (lease->failback_at == 0)
+		lease->failback_at = now + clock_max(FAILBACK_CALM,
+											 2 * clock_ms(state->ttl_ms));
+	if (now < lease->failback_at || request->handover_to[0] != '\0')
+		return;
+	lease->failback_at = now + FAILBACK_AGAIN;
+	lease->failback_seq = request->request_seq + 1;
+	lease->failback_due = (uint16) ((1 << keeper->n) - 1);
 }
 
 void

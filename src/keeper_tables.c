@@ -266,11 +266,15 @@ take_rows(Keeper *keeper, int i, const PGresult *result, int n)
 		{
 			lease->part_at |= (uint16) (1 << i);
 			lease->priority = mine;
+			lease->first_choice = mine > 0;
 			lease->nbetter = 0;
 		}
 		for (; r < end; r++)
 		{
 			store_read_membership(result, r, &row);
+			if (lease != NULL && row.priority >= mine &&
+				strcmp(row.node, keeper->self.name) != 0)
+				lease->first_choice = false;
 			if (lease != NULL && row.priority > 0 &&
 				lease->nbetter < TABLE_BETTER_MAX &&
 				(row.priority > mine ||
@@ -568,6 +572,9 @@ publish_all(Keeper *keeper, ClockTime now)
 			continue;
 		fill_status(keeper, lease, &status);
 		log_change(keeper, lease, &status);
+		/* whoever wrote under it, and has yet to commit, is in the way now */
+		if (leasehold_tables->status[lease->slot].state != status.state)
+			shared_wake_steward();
 		leasehold_tables->status[lease->slot] = status;
 		lease->status_due = false;
 	}
@@ -621,6 +628,7 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 	if (before == LEASE_FOLLOWER && state->phase == LEASE_ACQUIRING)
 		keeper_moves_note_source(keeper, lease);
 	keeper_moves_follow_requests(keeper, lease, now);
+	keeper_moves_follow_failback(keeper, lease, now);
 	keeper_moves_follow_drain(keeper, lease, now);
 	keeper_moves_follow_opening(keeper, lease, now);
 	keeper_tables_publish_fence(lease);
@@ -630,6 +638,8 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 	lease->due = false;
 	lease->status_due = true;
 	lease->wake_at = lease_wakeup(state, now);
+	if (lease->failback_at > now)
+		lease->wake_at = clock_min(lease->wake_at, lease->failback_at);
 	if (state->phase == LEASE_DRAINING || lease->waiting_seq > lease->handled_seq ||
 		lease->prepared_seq > Max(lease->ready_seq, lease->answer_seq) ||
 		(state->phase == LEASE_HOLDER && lease->opened_epoch != state->epoch))

@@ -27,6 +27,7 @@ typedef struct TableLease
 	uint16		read_at;		/* by member of the store: it was read there ... */
 	uint16		part_at;		/* ... and said that this node is one */
 	int32		priority;
+	bool		first_choice;	/* no other node has as high a priority */
 	int			nbetter;
 	uint16		better[TABLE_BETTER_MAX];	/* indexes of KeeperTables.peer */
 	bool		due;			/* something happened to it */
@@ -45,6 +46,9 @@ typedef struct TableLease
 	int64		answer_seq;		/* ... which */
 	uint16		answer_due;		/* members of the store that have to be told */
 	uint16		ready_due;
+	ClockTime	failback_at;	/* when to ask for it; 0: not */
+	int64		failback_seq;	/* the request that asks for it ... */
+	uint16		failback_due;	/* ... and who has to be told */
 
 	/* giving it up */
 	DrainWhy	drain_why;
@@ -174,6 +178,8 @@ extern void keeper_moves_begin_drain(TableLease *lease, DrainWhy why,
 									 ClockTime now);
 /* Before and after the lease's own turn. */
 extern void keeper_moves_follow_requests(Keeper *keeper, TableLease *lease,
+										 ClockTime now);
+extern void keeper_moves_follow_failback(Keeper *keeper, TableLease *lease,
 										 ClockTime now);
 extern void keeper_moves_follow_drain(Keeper *keeper, TableLease *lease,
 									  ClockTime now);

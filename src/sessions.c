@@ -20,6 +20,7 @@
 #include "storage/proc.h"
 
 #include "sessions.h"
+#include "tables.h"
 
 /* A session that was just being opened shows up late: look again, and again. */
 #define ROUNDS			8
@@ -77,7 +78,7 @@ is_concerned(FenceBackend *backend, uint64 lost)
 		pg_atomic_read_u32(&backend->spared) != 0)
 		return false;
 	if (setting_on_expiry == ON_EXPIRY_CANCEL)
-		return pg_atomic_read_u32(&backend->writing) != 0;
+		return (pg_atomic_read_u32(&backend->writing) & FENCE_BIT_INSTANCE) != 0;
 	return opened != 0 && opened <= lost;
 }
 
@@ -171,4 +172,71 @@ sessions_step(Sessions *sessions, const KeeperStatus *status, ClockTime now)
 	go_round(sessions);
 	sessions->next = ++sessions->round < ROUNDS ?
 		now + (FIRST_PAUSE << Min(sessions->round, 5)) : CLOCK_NEVER;
+}
+
+/* ------------------------------------------------------------------------
+ * Leases of tables
+ * ------------------------------------------------------------------------
+ */
+
+/* For good: a hand-over that is still draining may be undone. */
+static bool
+is_slot_lost(int slot, ClockTime now)
+{
+	TableSlot  *table = &leasehold_tables->slot[slot];
+	uint64		deadline = pg_atomic_read_u64(&table->lease.deadline);
+
+	if (deadline != 0)
+		return (uint64) now >= deadline;
+	return pg_atomic_read_u64(&table->closed_epoch) >=
+		pg_atomic_read_u64(&table->lease.epoch);
+}
+
+/*
+ * Such a transaction cannot commit any more, but its row locks keep replication
+ * from applying what the next holder writes.  Only it is ended, not the sessions
+ * that have none: they may be writing other tables.
+ */
+static bool
+writes_in_vain(FenceBackend *backend, ClockTime now)
+{
+	for (int k = 0; k < FENCE_SLOTS_SHOWN; k++)
+	{
+		uint32		shown = pg_atomic_read_u32(&backend->wrote_slot[k]);
+
+		if (shown == 0)
+			break;
+		if (is_slot_lost((int) shown - 1, now))
+			return true;
+	}
+	return false;
+}
+
+void
+sessions_follow_tables(ClockTime now)
+{
+	int			signo = setting_on_expiry == ON_EXPIRY_CANCEL ? SIGINT : SIGTERM;
+	int			n = 0;
+
+	if (setting_fence != FENCE_ENFORCE || setting_on_expiry == ON_EXPIRY_NONE ||
+		pg_atomic_read_u32(&leasehold_tables->nslots) == 0)
+		return;
+	for (int i = 0; i < fence_shared->nbackends; i++)
+	{
+		FenceBackend *backend = &fence_shared->backends[i].backend;
+
+		/* one that is past its check ends by itself */
+		if (pg_atomic_read_u32(&backend->pid) != 0 &&
+			pg_atomic_read_u32(&backend->in_commit) == 0 &&
+			pg_atomic_read_u32(&backend->spared) == 0 &&
+			writes_in_vain(backend, now) && signal_session(i, signo))
+			n++;
+	}
+	if (n > 0)
+		ereport(LOG,
+				(errmsg_plural("leasehold: %d transaction %s, since the lease of a table that it wrote is lost",
+							   "leasehold: %d transactions %s, since the leases of tables that they wrote are lost",
+							   n, n,
+							   setting_on_expiry == ON_EXPIRY_CANCEL ?
+							   "cancelled" : "ended")));
 }

@@ -30,6 +30,13 @@ extern void sessions_init(Sessions *sessions);
 extern void sessions_step(Sessions *sessions, const KeeperStatus *status,
 						  ClockTime now);
 
+/*
+ * sessions_follow_tables
+ *		End transactions that wrote tables whose leases are lost.  To be called
+ *		after every change of such a lease, and now and then.
+ */
+extern void sessions_follow_tables(ClockTime now);
+
 /* When to call sessions_step() again if nothing happens. */
 extern ClockTime sessions_due(const Sessions *sessions);
 

@@ -40,6 +40,7 @@ int			setting_on_superseded = ON_SUPERSEDED_STAY;
 char	   *setting_rejoin_command = NULL;
 bool		setting_promote = true;
 bool		setting_follow = true;
+bool		setting_failback = false;
 int			setting_max_lag = 16 * 1024;
 char	   *setting_peer_options = NULL;
 int			setting_probe_interval = 5000;
@@ -295,6 +296,11 @@ define_replication_settings(void)
 	DefineCustomBoolVariable("leasehold.follow",
 							 "Point this standby's primary_conninfo at the holder of the lease.",
 							 NULL, &setting_follow, true, PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomBoolVariable("leasehold.failback",
+							 "Ask for the leases of tables for which this node has the highest priority.",
+							 "They are handed over as by leasehold.switchover().",
+							 &setting_failback, false, PGC_SIGHUP, 0,
 							 NULL, NULL, NULL);
 	DefineCustomIntVariable("leasehold.max_lag",
 							"A standby further behind than this does not acquire the lease.",

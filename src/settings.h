@@ -62,6 +62,7 @@ extern int	setting_on_superseded;	/* OnSuperseded */
 extern char *setting_rejoin_command;
 extern bool setting_promote;
 extern bool setting_follow;
+extern bool setting_failback;
 extern int	setting_max_lag;	/* kB, -1: no limit */
 extern char *setting_peer_options;
 extern int	setting_probe_interval; /* ms */

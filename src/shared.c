@@ -120,6 +120,8 @@ init_fence(FenceShared *fence, char **at)
 		pg_atomic_init_u64(&backend->opened_epoch, 0);
 		pg_atomic_init_u32(&backend->writing, 0);
 		pg_atomic_init_u32(&backend->spared, 0);
+		for (int k = 0; k < FENCE_SLOTS_SHOWN; k++)
+			pg_atomic_init_u32(&backend->wrote_slot[k], 0);
 	}
 }
 

@@ -45,6 +45,8 @@ typedef struct FenceLease
 	pg_atomic_uint64 epoch;
 } FenceLease;
 
+#define FENCE_SLOTS_SHOWN	8
+
 /* What one backend tells the keeper and the steward; a cache line each. */
 typedef struct FenceBackend
 {
@@ -54,6 +56,8 @@ typedef struct FenceBackend
 									 * the node was not writable by a lease */
 	pg_atomic_uint32 writing;	/* a transaction that wrote is running */
 	pg_atomic_uint32 spared;	/* on_expiry must not end this session */
+	/* slots (plus 1) of the first table leases that this transaction wrote under */
+	pg_atomic_uint32 wrote_slot[FENCE_SLOTS_SHOWN];
 } FenceBackend;
 
 typedef union FenceBackendPadded

@@ -258,7 +258,10 @@ turn(Steward *steward)
 	instance_step(&steward->instance, now);
 	shared_read(&leasehold_shared->status, &steward->status);
 	if (is_armed())
+	{
 		sessions_step(&steward->sessions, &steward->status, now);
+		sessions_follow_tables(now);
+	}
 	role_command_watch(&steward->status);
 	role_command_step();
 	embedded_step(&steward->embedded, now);
@@ -287,6 +290,8 @@ next_due(const Steward *steward, ClockTime now)
 	if (is_armed())
 	{
 		due = clock_min(due, sessions_due(&steward->sessions));
+		if (takes_part_in_tables())
+			due = clock_min(due, now + CLOCK_S);
 		due = clock_min(due, health_due(&steward->health));
 	}
 	return due;

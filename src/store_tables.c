@@ -13,6 +13,7 @@
 #include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 
+#include "store_care.h"
 #include "store_rows.h"
 #include "store_tables.h"
 
@@ -323,6 +324,20 @@ store_send_ready(Link *link, const char *lease, int64 request_seq,
 	add_text(&params, lease);
 	add_int(&params, request_seq);
 	return link_send(link, store_ready_sql, params.n, params.value, deadline);
+}
+
+bool
+store_send_failback(Link *link, const char *lease, int64 request_seq,
+					int32 ttl_ms, const char *node, ClockTime deadline)
+{
+	BatchParams params = {0};
+
+	add_text(&params, lease);
+	add_int(&params, request_seq);
+	add_int(&params, ttl_ms);
+	add_text(&params, "false");
+	add_text(&params, node);
+	return link_send(link, store_request_sql, params.n, params.value, deadline);
 }
 
 /* ------------------------------------------------------------------------

@@ -80,6 +80,11 @@ extern bool store_send_known(Link *link, const StoreNode *self,
 extern bool store_send_ready(Link *link, const char *lease,
 							 int64 request_seq, ClockTime deadline);
 
+/* Post the request to have the lease handed to this node. */
+extern bool store_send_failback(Link *link, const char *lease,
+								int64 request_seq, int32 ttl_ms,
+								const char *node, ClockTime deadline);
+
 extern const char store_look_batch_sql[];
 extern const char store_acquire_batch_sql[];
 extern const char store_renew_batch_sql[];
