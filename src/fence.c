@@ -198,12 +198,19 @@ before_protected(bool ddl)
 static inline FenceWrite
 classify_plan(const PlannedStmt *stmt)
 {
+	const FenceTable *protected;
 	FenceWrite	what;
 
 	if (likely(fence_plan_surely_writes(stmt)))
 		return FENCE_WRITES;
 	if (fence_plan_only_reads(stmt))
 		return FENCE_READS;
+	protected = fence_plan_protected_table(stmt);
+	if (protected != NULL)
+	{
+		fence_notes_require(protected->relid, protected->need, false, NULL, stmt);
+		return FENCE_PROTECTED;
+	}
 	what = fence_classify_plan(stmt);
 	if (fence_tables_look())
 		fence_notes_before_plan(stmt);

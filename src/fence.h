@@ -118,6 +118,15 @@ fence_concerns(void)
 	return fence_process == FENCE_PROCESS_FENCED && setting_fence != FENCE_OFF;
 }
 
+/* Does a setting name the lease of the instance?  (A store of its own names one.) */
+static inline bool
+fence_lease_is_set(void)
+{
+	return (setting_lease != NULL && setting_lease[0] != '\0') ||
+		(setting_store != NULL && setting_store[0] == 'e' &&
+		 settings_lease()[0] != '\0');
+}
+
 /*
  * fence_governs
  *		Is this process to be fenced by the lease of the instance?
@@ -127,7 +136,7 @@ fence_governs(void)
 {
 	return fence_concerns() &&
 		(pg_atomic_read_u32(&fence_shared->governed) != 0 ||
-		 settings_lease()[0] != '\0');
+		 fence_lease_is_set());
 }
 
 /*
@@ -140,7 +149,7 @@ fence_applies(void)
 {
 	return fence_concerns() &&
 		(pg_atomic_read_u32(&fence_shared->governed) != 0 ||
-		 settings_lease()[0] != '\0' ||
+		 fence_lease_is_set() ||
 		 pg_atomic_read_u32(fence_tables_published) != 0);
 }
 

@@ -68,23 +68,21 @@ check_instance(bool seen)
 static pg_noinline uint64
 check_unseen(void)
 {
-	if (!fence_governs() || !wrote_unseen())
-		return 0;
-	fence_transaction.wrote |= FENCE_WROTE_INSTANCE;
-	return check_instance(false);
-}
-
-/*
- * It has changed nothing that a hand-over of the instance's lease, or a change of
- * the list of protected tables, would have to wait for.
- */
-static pg_noinline void
-let_harmless_pass(void)
-{
-	if (!fence_governs() || !pgstat_track_counts)
-		return;
-	fence_transaction.in_commit = false;
-	fence_lower_flag();
+	if (wrote_unseen())
+	{
+		fence_transaction.wrote |= FENCE_WROTE_INSTANCE;
+		return check_instance(false);
+	}
+	/*
+	 * It has changed nothing that a hand-over of the instance's lease, or a
+	 * change of the list of protected tables, would have to wait for.
+	 */
+	if (fence_transaction.wrote == 0 && pgstat_track_counts)
+	{
+		fence_transaction.in_commit = false;
+		fence_lower_flag();
+	}
+	return 0;
 }
 
 /*
@@ -95,7 +93,7 @@ COMPAT_NO_STACK_PROTECTOR void
 fence_before_commit(bool prepare)
 {
 	bool		tables;
-	uint64		held;
+	uint64		held = 0;
 
 	if (setting_fence == FENCE_OFF || fence_transaction.finished ||
 		(!fence_transaction.wrote && (proc_exit_inprogress || shmem_exit_inprogress)))
@@ -104,10 +102,10 @@ fence_before_commit(bool prepare)
 	tables = pg_atomic_read_u32(fence_tables_published) != 0;
 	if (unlikely(tables))
 		fence_notes_before_commit(prepare);
-	held = likely(fence_transaction.wrote & FENCE_WROTE_INSTANCE) ?
-		check_instance(true) : check_unseen();
-	if (unlikely(fence_transaction.wrote == 0))
-		let_harmless_pass();
+	if (likely(fence_transaction.wrote & FENCE_WROTE_INSTANCE))
+		held = check_instance(true);
+	else if (fence_governs())
+		held = check_unseen();
 	if (unlikely(setting_fence != FENCE_ENFORCE))
 		return;
 	if (unlikely(tables && (fence_transaction.wrote & FENCE_WROTE_TABLES)))

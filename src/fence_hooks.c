@@ -90,7 +90,7 @@ start_guarded(QueryDesc *queryDesc, int eflags)
 
 	started_plan = NULL;
 	if (!fence_applies())
-		;
+		started_plan = queryDesc->operation != CMD_SELECT ? queryDesc : NULL;
 	else if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 	{
 		if (fence_governs())
@@ -109,9 +109,20 @@ start_guarded(QueryDesc *queryDesc, int eflags)
 		start_plan_in_scope(scope, queryDesc, eflags);
 }
 
+/* The same for a table that has a lease of its own, where no other governs. */
+static pg_noinline COMPAT_NO_STACK_PROTECTOR bool
+settle_protected(const PlannedStmt *stmt)
+{
+	const FenceTable *table = fence_plan_protected_table(stmt);
+
+	return table != NULL && fence_process == FENCE_PROCESS_FENCED &&
+		setting_fence == FENCE_ENFORCE && !fence_governs() &&
+		fence_notes_settle(table->relid, table->need);
+}
+
 /*
  * A plan that changes rows of the user's, outside any special scope, while the
- * lease is held.  It is started and run in one go, so that it need not be
+ * lease is held, or where none is needed.  It is started and run in one go, so that it need not be
  * looked at twice; cursors and the portals of the extended protocol are not,
  * and are always CMD_SELECT.
  */
@@ -120,8 +131,9 @@ start_writing(QueryDesc *queryDesc, int eflags)
 {
 	if (likely(fence_scope == FENCE_SCOPE_ORDINARY &&
 			   !(eflags & EXEC_FLAG_EXPLAIN_ONLY) &&
-			   fence_plan_surely_writes(queryDesc->plannedstmt) &&
-			   fence_settle_write()))
+			   (fence_plan_surely_writes(queryDesc->plannedstmt) ?
+				fence_settle_write() || !fence_governs() :
+				fence_tables_here && settle_protected(queryDesc->plannedstmt))))
 	{
 		started_plan = queryDesc;
 		start_plan(queryDesc, eflags);
@@ -185,7 +197,7 @@ run_guarded(COMPAT_EXECUTOR_RUN_ARGS)
 static void
 fence_ExecutorRun(COMPAT_EXECUTOR_RUN_ARGS)
 {
-	if (likely((plan_is_simple(queryDesc) && fence_settled()) ||
+	if (likely(plan_is_simple(queryDesc) ? fence_settled() || !fence_governs() :
 			   queryDesc == started_plan))
 	{
 		started_plan = NULL;
@@ -329,13 +341,9 @@ end_of_transaction(XactEvent event)
 {
 	switch (event)
 	{
-		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 			if (fence_transaction.wrote || fence_concerns())
-				fence_before_commit(event == XACT_EVENT_PRE_PREPARE);
-			break;
-		case XACT_EVENT_COMMIT:
-			fence_after_commit();
+				fence_before_commit(true);
 			break;
 		case XACT_EVENT_PREPARE:
 			fence_after_prepare();
@@ -357,10 +365,9 @@ fence_transaction_callback(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_COMMIT)
 	{
-		if (fence_transaction.wrote)
+		if (fence_transaction.wrote ||
+			(TransactionIdIsValid(GetTopTransactionIdIfAny()) && fence_concerns()))
 			fence_before_commit(false);
-		else if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-			end_of_transaction(event);
 	}
 	else if (event == XACT_EVENT_COMMIT)
 	{

@@ -32,7 +32,7 @@ static int	room = 0;
  * ------------------------------------------------------------------------
  */
 
-static FenceNote *
+static inline FenceNote *
 find_note(int slot)
 {
 	for (int i = 0; i < fence_transaction.nnotes; i++)
@@ -53,7 +53,7 @@ make_room(void)
 }
 
 /* Note under which epoch the lease in this slot is held now. */
-static FenceNote *
+static inline FenceNote *
 note(int slot, Oid relid, uint64 held)
 {
 	FenceNote  *found = find_note(slot);
@@ -64,9 +64,10 @@ note(int slot, Oid relid, uint64 held)
 			found->epoch = 0;
 		return found;
 	}
-	if (fence_transaction.nnotes == room)
+	if (unlikely(fence_transaction.nnotes == room))
 		make_room();
 	found = &fence_notes[fence_transaction.nnotes++];
+	found->lease = &leasehold_tables->slot[slot].lease;
 	found->slot = slot;
 	found->wrote = false;
 	found->relid = relid;
@@ -153,11 +154,27 @@ fence_notes_require(Oid relid, const FenceNeed *need, bool whole,
 	}
 }
 
-static void
-see_written(Oid relid, const FenceTable *table, void *arg)
+COMPAT_NO_STACK_PROTECTOR bool
+fence_notes_settle(Oid relid, const FenceNeed *need)
 {
-	if (table->need != NULL)
-		fence_notes_require(relid, table->need, false, NULL, arg);
+	int			slot = need->lease[0]->slot;
+	uint64		held;
+	FenceNote  *noted;
+
+	if (need->nown != 1 || need->nbelow != 0 || slot == TABLES_NO_SLOT)
+		return false;
+	held = tables_held_epoch(slot);
+	noted = note(slot, relid, held);
+	if (unlikely(held == 0 || noted->epoch != held))
+		return false;
+	note_write(noted, relid);
+	return true;
+}
+
+static void
+see_written(Oid relid, const FenceNeed *need, void *arg)
+{
+	fence_notes_require(relid, need, false, NULL, arg);
 }
 
 void
@@ -232,11 +249,11 @@ fence_notes_before_utility(const PlannedStmt *pstmt, FenceWrite what, bool *loca
 
 /* Rows of this table have changed: were its leases noted? */
 static void
-see_changed(Oid relid, const FenceTable *table, void *arg)
+see_changed(Oid relid, const FenceNeed *need, void *arg)
 {
-	for (int i = 0; i < table->need->nown; i++)
+	for (int i = 0; i < need->nown; i++)
 	{
-		const FenceTableLease *lease = table->need->lease[i];
+		const FenceTableLease *lease = need->lease[i];
 		FenceNote  *noted = lease->slot == TABLES_NO_SLOT ? NULL :
 			find_note(lease->slot);
 
@@ -247,26 +264,25 @@ see_changed(Oid relid, const FenceTable *table, void *arg)
 	}
 }
 
-const FenceNote *
+/* In the order of shared_lease_epoch(). */
+static inline bool
+is_lost(const FenceNote *noted, uint64 now)
+{
+	uint64		deadline = pg_atomic_read_u64(&noted->lease->deadline);
+
+	pg_read_barrier();
+	return now >= deadline || noted->epoch == 0 ||
+		pg_atomic_read_u64(&noted->lease->epoch) != noted->epoch;
+}
+
+COMPAT_NO_STACK_PROTECTOR const FenceNote *
 fence_notes_lost(const FenceNote *notes, int n)
 {
 	uint64		now = (uint64) clock_now();
 
-	for (int i = 0; i < n; i++)
-	{
-		FenceLease *lease;
-		uint64		deadline;
-
-		if (!notes[i].wrote)
-			continue;
-		/* in the order of shared_lease_epoch() */
-		lease = &leasehold_tables->slot[notes[i].slot].lease;
-		deadline = pg_atomic_read_u64(&lease->deadline);
-		pg_read_barrier();
-		if (now >= deadline || notes[i].epoch == 0 ||
-			pg_atomic_read_u64(&lease->epoch) != notes[i].epoch)
-			return &notes[i];
-	}
+	for (const FenceNote *noted = notes; noted < notes + n; noted++)
+		if (noted->wrote && unlikely(is_lost(noted, now)))
+			return noted;
 	return NULL;
 }
 

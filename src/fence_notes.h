@@ -22,7 +22,8 @@
  */
 typedef struct FenceNote
 {
-	int			slot;
+	FenceLease *lease;
+	int			slot;			/* that it lies in */
 	bool		wrote;
 	Oid			relid;			/* the table that it was met with */
 	uint64		epoch;
@@ -44,6 +45,13 @@ extern void fence_notes_require(Oid relid, const FenceNeed *need, bool whole,
 
 /* The same for all tables that a plan writes. */
 extern void fence_notes_before_plan(const PlannedStmt *stmt);
+
+/*
+ * fence_notes_settle
+ *		The short way for a table that one lease protects, and that nothing is
+ *		special about: false if there is more to be done.
+ */
+extern bool fence_notes_settle(Oid relid, const FenceNeed *need);
 
 /*
  * fence_notes_before_utility

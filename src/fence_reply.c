@@ -215,7 +215,7 @@ ask_for(const FenceNote *note)
 {
 	int			i = 0;
 
-	while (i < gate_nnotes && gate_notes[i].slot != note->slot)
+	while (i < gate_nnotes && gate_notes[i].lease != note->lease)
 		i++;
 	if (i == gate_room)
 	{
@@ -242,9 +242,15 @@ fence_reply_shut_gate(uint64 epoch, const FenceNote *notes, int n)
 		gate_nnotes = 0;
 	}
 	/* else it is shut already: a procedure's next transaction */
-	for (int i = 0; i < n; i++)
-		if (notes[i].wrote)
-			ask_for(&notes[i]);
+	if (n == 1 && gate_nnotes == 0 && gate_room > 0)
+	{
+		gate_notes[0] = notes[0];
+		gate_nnotes = 1;
+	}
+	else
+		for (int i = 0; i < n; i++)
+			if (notes[i].wrote)
+				ask_for(&notes[i]);
 	if (fence_gate == FENCE_GATE_OPEN)
 	{
 		open_methods = PqCommMethods;

@@ -301,9 +301,10 @@ see_named(const PlannedStmt *stmt, int index, FenceSee see, void *arg)
 
 	if (compat_table_is_named(entry) && OidIsValid(entry->relid))
 	{
-		FenceTable	table = fence_table(entry->relid);
+		const FenceNeed *need = fence_table(entry->relid).need;
 
-		see(entry->relid, &table, arg);
+		if (need != NULL)
+			see(entry->relid, need, arg);
 	}
 }
 
@@ -633,13 +634,13 @@ fence_each_changed(FenceSee see, void *arg)
 		 counts = counts->next)
 	{
 		Oid			relid = compat_counted_table(counts);
-		FenceTable	table;
+		const FenceNeed *need;
 
 		if (!changed_rows(counts) || relid < FirstNormalObjectId)
 			continue;
-		table = fence_table(relid);
-		if (table.what == FENCE_PROTECTED)
-			see(relid, &table, arg);
+		need = fence_table(relid).need;
+		if (need != NULL && need->nown > 0)
+			see(relid, need, arg);
 	}
 	return true;
 }

@@ -105,6 +105,29 @@ fence_table(Oid relid)
 /* The list of protected tables is another one now. */
 extern void fence_forget_tables(void);
 
+/* What is known of the first table that the plan changes; NULL if nothing is. */
+static inline const FenceTable *
+fence_first_written(const PlannedStmt *stmt)
+{
+	RangeTblEntry *table;
+	FenceTable *known;
+
+	if (stmt->resultRelations == NIL ||
+		pg_atomic_read_u32(fence_tables_published) != fence_tables_generation)
+		return NULL;
+	table = rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable);
+	known = &fence_tables[table->relid % FENCE_TABLES];
+	return known->relid == table->relid ? known : NULL;
+}
+
+/* Is that the only one, and is it counted? */
+static inline bool
+fence_writes_one_table(const PlannedStmt *stmt)
+{
+	return list_length(stmt->resultRelations) == 1 && stmt->rowMarks == NIL &&
+		pgstat_track_counts;
+}
+
 /*
  * Does this plan surely change user data, and no table that has a lease of its
  * own?  The next cheapest question: false means only that more has to be found
@@ -113,19 +136,21 @@ extern void fence_forget_tables(void);
 static inline bool
 fence_plan_surely_writes(const PlannedStmt *stmt)
 {
-	RangeTblEntry *table;
-	FenceTable *known;
+	const FenceTable *known = fence_first_written(stmt);
 
-	if (stmt->resultRelations == NIL ||
-		pg_atomic_read_u32(fence_tables_published) != fence_tables_generation)
-		return false;
-	table = rt_fetch(linitial_int(stmt->resultRelations), stmt->rtable);
-	known = &fence_tables[table->relid % FENCE_TABLES];
-	if (known->relid != table->relid || known->what != FENCE_WRITES)
-		return false;
-	return likely(!fence_tables_here) ||
-		(known->need == NULL && stmt->rowMarks == NIL &&
-		 list_length(stmt->resultRelations) == 1 && pgstat_track_counts);
+	return known != NULL && known->what == FENCE_WRITES &&
+		(likely(!fence_tables_here) ||
+		 (known->need == NULL && fence_writes_one_table(stmt)));
+}
+
+/* Does it surely change the rows of one table that has leases of its own? */
+static inline const FenceTable *
+fence_plan_protected_table(const PlannedStmt *stmt)
+{
+	const FenceTable *known = fence_first_written(stmt);
+
+	return known != NULL && known->what == FENCE_PROTECTED &&
+		fence_writes_one_table(stmt) ? known : NULL;
 }
 
 extern FenceWrite fence_classify_plan(const PlannedStmt *stmt);
@@ -133,11 +158,12 @@ extern FenceWrite fence_classify_utility(Node *statement);
 
 /*
  * fence_each_written
- *		Call "see" for every table that the plan names and is to change, or to
- *		lock rows of in a way that keeps others from changing them.  Tables that
- *		it comes to only by way of those are not told.
+ *		Call "see" for every table that needs a lease of its own, or has tables
+ *		below it that do, that the plan names, and that it is to change or to lock
+ *		rows of in a way that keeps others from changing them.  Tables that it
+ *		comes to only by way of those are not told.
  */
-typedef void (*FenceSee) (Oid relid, const FenceTable *table, void *arg);
+typedef void (*FenceSee) (Oid relid, const FenceNeed *need, void *arg);
 
 extern void fence_each_written(const PlannedStmt *stmt, FenceSee see, void *arg);
 
