@@ -67,7 +67,7 @@ check_names(Check *check, const GroupTables *tables)
 		missing++;
 		check_put(check, psprintf("protected table %s.%s", entry->schema, entry->name),
 			false,
-			psprintf("Lease \"%s\" protects this name, and no table has it: a table that was renamed is not protected.",
+			psprintf("Lease \"%s\" protects this name, and no table has it here: one that was renamed is not protected.",
 					 entry->lease),
 			psprintf("Give the table its name back, or protect it under its new one and SELECT leasehold.unprotect(%s, %s, %s).",
 					 quote_literal_cstr(database), quote_literal_cstr(entry->schema),

@@ -248,7 +248,10 @@ foreach my $call ('leasehold.holds()', 'leasehold.epoch()', '* FROM leasehold.st
 	"leasehold.create_lease('x')", "leasehold.alter_lease('x', '1s')",
 	"leasehold.drop_lease('x')", 'leasehold.acquire()', 'leasehold.release()',
 	"leasehold.switchover('x')", 'leasehold.pause()', 'leasehold.resume()',
-	'leasehold.leave()', "leasehold.set_store('')", "leasehold.reseed_member('')",
+	'leasehold.leave()', "leasehold.join_lease('x')", "leasehold.leave_lease('x')",
+	"leasehold.protect('pg_class', 'x')", "leasehold.unprotect('pg_class')",
+	"leasehold.unprotect('x', 'y', 'z')", '* FROM leasehold.protected',
+	"leasehold.writer('pg_class')", '* FROM leasehold.spread()', "leasehold.set_store('')", "leasehold.reseed_member('')",
 	"leasehold.drop_node('x')", "leasehold.rename_node('x', 'y')")
 {
 	my ($s, $t) = $other->try("SELECT $call");

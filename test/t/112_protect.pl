@@ -207,10 +207,8 @@ foreach my $members (1, 3)
 		# a node that has seen the empty store takes part in nothing any more
 		is(join('', at_once([ $a, "SELECT leasehold.join_lease('one')" ], [ $b, "SELECT leasehold.join_lease('two')" ])),
 			'', "$what: both take part again");
+		wait_until("$what: each lease is held", sub { $a->holds('one') && $b->holds('two') });
 		is(($b->try("SELECT leasehold.join_lease('one', priority => 50)"))[0], '', "$what: b in both");
-		wait_until("$what: each lease is held", sub {
-			($a->holds('one') || $b->holds('one')) && $b->holds('two') });
-		is(($a->try("SELECT leasehold.switchover('a', 'one')"))[0], '', "$what: a has that one");
 		is(($a->try("SELECT leasehold.protect('t6', 'one')"))[0], '', "$what: and it goes on");
 		is(($a->try('INSERT INTO t1 VALUES (1)'))[0], '25006', "$what: a fences what it fenced");
 	}
@@ -219,17 +217,31 @@ foreach my $members (1, 3)
 
 	wait_until("$what: a holds it", sub { $a->holds('one') });
 	is(($a->try("SELECT leasehold.leave_lease('one')"))[0], '55006', "$what: the holder does not leave");
-	is(($a->try("SELECT leasehold.switchover('b', 'one')"))[0], '', "$what: it hands it over");
-	wait_until("$what: a knows where to write now", sub {
-		$a->safe_psql('postgres', "SELECT leasehold.writer('t2') = (SELECT advertise FROM leasehold.nodes WHERE node = 'b')") eq 't' });
 	($state, $text) = $a->try("SELECT leasehold.switchover('a', 'two')");
-	is($state, '55000', "$what: not to a node that takes no part");
+	is($state, '55000', "$what: a lease is not handed to a node that takes no part");
 	like($text, qr/join_lease\('two', 'a'\)/, "$what: ... and the hint says how");
+	# one that protects nothing moves at once
+	$a->safe_psql('postgres', "SELECT leasehold.create_lease('three', ttl => '1s', kind => 'independent')");
+	$a->safe_psql('postgres', "SELECT leasehold.join_lease('three')");
+	wait_until("$what: a holds a third one", sub { $a->holds('three') });
+	$a->safe_psql('postgres', "SELECT leasehold.join_lease('three', 'b', 50)");
+	wait_until("$what: b follows there", sub { $b->status('three')->{state} eq 'follower' });
+	is(($a->try("SELECT leasehold.switchover('b', 'three')"))[0], '', "$what: b gets it");
+	is($b->holds('three'), 1, "$what: ... and holds it");
 	is($a->safe_psql('postgres', 'SELECT lease, from_node, to_node, why, done FROM leasehold.spread()'),
-		'one|b|a|node "a" has priority 100, node "b" only 50|', "$what: spread() says where it belongs");
+		'three|b|a|node "a" has priority 100, node "b" only 50|', "$what: spread() says where it belongs");
 	like($a->safe_psql('postgres', 'SELECT lease, to_node, done FROM leasehold.spread(true)'),
-		qr/^one\|a\|done, epoch \d+$/, "$what: ... and does it");
-	is($a->holds('one'), 1, "$what: a holds it again");
+		qr/^three\|a\|done, epoch \d+$/, "$what: ... and does it");
+	is($a->holds('three'), 1, "$what: a holds it again");
+	is($a->safe_psql('postgres', 'SELECT count(*) FROM leasehold.spread()'), '0', "$what: and that is where it belongs");
+
+	# a name that no table has on the other node
+	$a->safe_psql('postgres', 'CREATE TABLE here ()');
+	is(($a->try("SELECT leasehold.protect('here', 'one')"))[0], '', "$what: a table that only a has");
+	like($b->safe_psql('postgres', "SELECT detail, remedy FROM leasehold.check() WHERE NOT ok AND item = 'protected table public.here'"),
+		qr/^Lease "one" protects this name, and no table has it.*unprotect\('postgres', 'public', 'here'\)/, "$what: check() on b says so");
+	is($a->safe_psql('postgres', "SELECT count(*) FROM leasehold.check() WHERE NOT ok AND item LIKE '%table%'"), '0', "$what: on a it is content");
+	is(($b->try("SELECT leasehold.unprotect('postgres', 'public', 'here')"))[0], '', "$what: b takes it out by its name");
 	is(($a->try("SELECT leasehold.drop_lease('one')"))[0], '2BP01', "$what: a lease that protects is not dropped");
 
 	$b->stop('immediate');
