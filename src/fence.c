@@ -57,7 +57,7 @@ static void
 fence_part(int code, Datum arg)
 {
 	pg_atomic_write_u32(&fence_backend->pid, 0);
-	pg_atomic_write_u32(&fence_backend->writing, 0);
+	fence_hide_writing(fence_backend);
 	pg_atomic_write_u32(&fence_backend->spared, 0);
 	pg_atomic_write_u64(&fence_backend->opened_epoch, 0);
 	fence_lower_flag();
@@ -72,7 +72,7 @@ take_place(void)
 	fence_backend = backend;
 	on_shmem_exit(fence_part, (Datum) 0);
 	pg_atomic_write_u32(&backend->in_commit, 0);
-	pg_atomic_write_u32(&backend->writing, 0);
+	fence_hide_writing(backend);
 	pg_atomic_write_u32(&backend->spared, 0);
 	pg_atomic_write_u64(&backend->opened_epoch, 0);
 	if (MyBackendType == B_BACKEND)

@@ -218,6 +218,31 @@ fence_show_writing(uint32 bits)
 						pg_atomic_read_u32(&fence_backend->writing) | bits);
 }
 
+/* A table lease that it has written under: should that be lost, it is ended. */
+static inline void
+fence_show_slot(int slot)
+{
+	fence_show_writing(FENCE_BIT_SLOT(slot));
+	for (int k = 0; k < FENCE_SLOTS_SHOWN; k++)
+		if (pg_atomic_read_u32(&fence_backend->wrote_slot[k]) == 0)
+		{
+			pg_atomic_write_u32(&fence_backend->wrote_slot[k], (uint32) slot + 1);
+			return;
+		}
+}
+
+static inline void
+fence_hide_writing(FenceBackend *backend)
+{
+	pg_atomic_write_u32(&backend->writing, 0);
+	for (int k = 0; k < FENCE_SLOTS_SHOWN; k++)
+	{
+		if (pg_atomic_read_u32(&backend->wrote_slot[k]) == 0)
+			break;
+		pg_atomic_write_u32(&backend->wrote_slot[k], 0);
+	}
+}
+
 /*
  * fence_raise_flag
  *		A hand-over waits for us from here on.  The deadline is read when the flag

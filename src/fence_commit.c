@@ -151,7 +151,7 @@ withhold_reply(const FenceNote *lost)
 static inline void
 end_writing(void)
 {
-	pg_atomic_write_u32(&fence_backend->writing, 0);
+	fence_hide_writing(fence_backend);
 	fence_lower_flag();
 	fence_forget_transaction();
 }

@@ -84,7 +84,7 @@ note_write(FenceNote *noted, Oid relid)
 	noted->wrote = true;
 	noted->relid = relid;
 	fence_transaction.wrote |= FENCE_WROTE_TABLES;
-	fence_show_writing(FENCE_BIT_SLOT(noted->slot));
+	fence_show_slot(noted->slot);
 }
 
 /*
