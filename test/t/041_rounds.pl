@@ -29,17 +29,29 @@ note "LEASEHOLD_SEED=$seed";
 # stopped is stopped for longer than this, as a rule.
 my $slack = 100;
 
+# test/t/117 does all this with a lease of the table instead of the instance's.
+our $of_table;
 my $group = LeaseholdTest->new(ttl => $ttl * 1000 . 'ms',
+	$of_table ? (lease => 'of_table', governed => 0) : (),
 	# A session that is stopped must be stopped by the fence, not by its end; and
 	# it shall spend its time in commits, so that it is often stopped in one.
 	conf => "leasehold.on_expiry = none\nfsync = on\ncommit_delay = 5000\ncommit_siblings = 1");
 my ($a, $b) = $group->nodes;
+if ($of_table)
+{
+	foreach my $node ($a, $b)
+	{
+		$node->safe_psql('postgres', "SELECT leasehold.join_lease('of_table')");
+		$group->wait_holder;
+	}
+	$a->safe_psql('postgres', "SELECT leasehold.protect('writes', 'of_table')");
+}
 my @writers;
 foreach my $node ($a, $b)
 {
 	push @writers, map {
 		$group->start_writer($node, mode => $_, connections => 2, epoch => 1,
-			rate => 150, depth => 4, retry => 20)
+			rate => 150, depth => 4, retry => 20, $of_table ? (lease => 'of_table') : ())
 	} qw(simple txn extended pipeline);
 }
 
