@@ -587,7 +587,17 @@ publish_all(Keeper *keeper, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
-/* Nodes that live and go before this one: a step each. */
+/* One that has not been heard of yet may just be starting. */
+static bool
+is_dead(const Keeper *keeper, const char *name)
+{
+	for (int k = 0; k < keeper->nnodes; k++)
+		if (strcmp(keeper->node[k].name, name) == 0)
+			return !keeper->node[k].alive;
+	return false;
+}
+
+/* Nodes that go before this one, unless they are dead: a step each. */
 static ClockTime
 stagger_of(const Keeper *keeper, const TableLease *lease)
 {
@@ -600,8 +610,7 @@ stagger_of(const Keeper *keeper, const TableLease *lease)
 
 		if (best != NULL && strcmp(best->holder, name) == 0)
 			continue;			/* it is its silence that frees the lease */
-		for (int k = 0; k < keeper->nnodes; k++)
-			n += keeper->node[k].alive && strcmp(keeper->node[k].name, name) == 0;
+		n += !is_dead(keeper, name);
 	}
 	return n * 2 * lease_look_interval(&lease->state);
 }

@@ -54,6 +54,14 @@ sub lease_of
 	return ($node->try("SELECT lease FROM leasehold.protected WHERE table_name = '$table'"))[1];
 }
 
+# The members that are on the list in the end.
+sub store_of
+{
+	my ($group) = @_;
+	my @fresh = grep { $_->name =~ /fresh/ } $group->members;
+	return @fresh ? @fresh : $group->members;
+}
+
 foreach my $members (1, 3)
 {
 	my $what = "$members member" . ($members > 1 ? 's' : '');
@@ -253,13 +261,18 @@ foreach my $members (1, 3)
 	is($state, '55006', "$what: a node that holds a lease is not dropped");
 	$a->safe_psql('postgres', "SELECT leasehold.join_lease('two')");
 	wait_until("$what: a has taken over", sub { $a->holds('two') });
-	is(($a->try("SELECT leasehold.drop_node('b')"))[0], '', "$what: now it is");
+	is(($a->try("SELECT leasehold.rename_node('b', 'c')"))[0], '', "$what: now it can be renamed");
+	is($a->safe_psql('postgres', "SELECT count(*) FROM leasehold.spread() WHERE to_node = 'c'"), '0', "$what: it is not alive");
+	is(join(' ', map { $_->safe_psql('leasehold_store', "SELECT count(*) FROM leasehold_store.membership WHERE node = 'c'") } store_of($group)),
+		join(' ', ('3') x $members), "$what: it takes part under its new name");
+	is(($a->try("SELECT leasehold.drop_node('c')"))[0], '', "$what: and dropped");
 	is(($a->try("SELECT leasehold.protect('t6', '" . lease_of($a, 't6') . "')"))[0], '', "$what: nobody waits for it");
 	($state, $text) = $a->try("SELECT leasehold.switchover('b', 'one')");
 	is($state, '42704', "$what: it is known no more");
-	is(join(' ', map { $_->safe_psql('leasehold_store', "SELECT count(*) FROM leasehold_store.membership WHERE node = 'b'") . $_->safe_psql('leasehold_store', "SELECT count(*) FROM leasehold_store.known WHERE node = 'b'") }
-		  @{ $members == 3 ? [ grep { $_->name =~ /fresh/ } $group->members ] : \@members }),
+	is(join(' ', map { $_->safe_psql('leasehold_store', "SELECT count(*) FROM leasehold_store.membership WHERE node <> 'a'")
+			  . $_->safe_psql('leasehold_store', "SELECT count(*) FROM leasehold_store.known WHERE node <> 'a'") } store_of($group)),
 		join(' ', ('00') x $members), "$what: ... nor does it take part in anything");
+	is(($a->try('SELECT leasehold.leave()'))[0], '55006', "$what: a does not leave while it holds leases");
 	$_->stop foreach $a, $group->members;
 }
 
