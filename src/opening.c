@@ -250,8 +250,7 @@ ask(int slot, OpeningKind kind, int64 key, const char *from,
 	strlcpy(request.address, address, sizeof(request.address));
 	request.lsn = lsn;
 	request.until = clock_now() + OPENING_TIME;
-	/* of nobody there is no position: then it was this node, too */
-	if (strcmp(from, settings_node_name()) != 0 && (from[0] != '\0' || lsn == 0))
+	if (strcmp(from, settings_node_name()) != 0)
 		find_desks(slot, &request);
 	shared_publish(&leasehold_opening->request[slot], &request);
 	pg_memory_barrier();
@@ -331,7 +330,14 @@ opening_begin(int slot, int64 epoch, const char *from, const char *address,
 
 	if (request->kind == OPENING_TO_BEGIN && request->key == epoch)
 		return;
-	ask(slot, OPENING_TO_BEGIN, epoch, from, address, lsn);
+	/* a node that is new may not be known by name any more: it was, at first */
+	if (from[0] == '\0' && lsn != 0 && request->kind == OPENING_TO_PREPARE)
+	{
+		from = request->from;
+		address = request->address;
+	}
+	/* a position is of no use if nobody can be asked for what led to it */
+	ask(slot, OPENING_TO_BEGIN, epoch, from, address, from[0] != '\0' ? lsn : 0);
 }
 
 OpeningState

@@ -108,7 +108,8 @@ extern PGDLLEXPORT OpeningState opening_prepared(int slot, int64 seq, char *why)
  *		The lease in this slot was taken under "epoch".  "from": who wrote under it
  *		last, that is, whose fence was open; this node itself, if it was the last
  *		(also if another node held it since and never came to write): then nothing
- *		is to be done.  "lsn": how far "from" had written when it closed its fence,
+ *		is to be done; "" if that is not known, then whoever it was prepared from
+ *		counts.  "lsn": how far "from" had written when it closed its fence,
  *		all of which has to be applied; 0 if it fell silent, or nobody held it: then
  *		it is only looked how far this node has come, and said in the log, and it
  *		does not fail.  Ends within OPENING_TIME and a little.
