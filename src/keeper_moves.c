@@ -400,8 +400,7 @@ opening_failed(Keeper *keeper, TableLease *lease, const char *why,
 static void
 begin_opening(const Keeper *keeper, const TableLease *lease)
 {
-	opening_begin(lease->slot, lease->state.epoch,
-				  strcmp(lease->from, keeper->self.name) == 0 ? "" : lease->from,
+	opening_begin(lease->slot, lease->state.epoch, lease->from,
 				  address_of(keeper, lease->from), lease->from_lsn);
 }
 
