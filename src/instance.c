@@ -19,6 +19,7 @@
 
 #include "access/timeline.h"
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "access/xlogrecovery.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
@@ -186,6 +187,20 @@ promote(InstanceWork *work, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
+/*
+ * Where the last record ends.  At the end of a page the next one is to be written
+ * behind the next page's header, and up to there nothing can be flushed.
+ */
+static XLogRecPtr
+end_of_last_record(void)
+{
+	XLogRecPtr	end = GetXLogInsertRecPtr();
+	Size		header = XLogSegmentOffset(end, wal_segment_size) < XLOG_BLCKSZ ?
+		SizeOfXLogLongPHD : SizeOfXLogShortPHD;
+
+	return end % XLOG_BLCKSZ == header ? end - header : end;
+}
+
 static void
 flush_if_asked(void)
 {
@@ -195,7 +210,7 @@ flush_if_asked(void)
 
 	if (asked == pg_atomic_read_u64(&shared->flush_done) || RecoveryInProgress())
 		return;
-	end = GetXLogInsertRecPtr();
+	end = end_of_last_record();
 	XLogFlush(end);
 	pg_atomic_write_u64(&shared->flushed_to, end);
 	pg_write_barrier();

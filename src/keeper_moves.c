@@ -117,6 +117,7 @@ undo_drain(Keeper *keeper, TableLease *lease, const char *why, ClockTime now)
 			(errmsg("leasehold: lease \"%s\" is kept, because %s", lease->name, why)));
 	if (lease->drain_why == DRAIN_HANDOVER)
 		answer(keeper, lease, lease->handled_seq, why);
+	lease->state.lsn = 0;
 	lease_undo_drain(&lease->state, now);
 }
 
@@ -134,10 +135,8 @@ end_drain(Keeper *keeper, TableLease *lease, bool drained, ClockTime now)
 			 (lease->drain_why != DRAIN_SHUTDOWN ||
 			  setting_on_shutdown == ON_SHUTDOWN_RELEASE))
 	{
-		/* R12 for the next holder: how far this epoch has come */
-		if (drained && lease->flush_asked != 0)
-			lease->state.told_epoch = lease->state.epoch;
-		else
+		/* how far this epoch has come is told only if it was looked */
+		if (!drained || lease->flush_asked == 0)
 			lease->state.lsn = 0;
 		lease_drained(&lease->state, now);
 	}
@@ -380,6 +379,25 @@ give_back(Keeper *keeper, TableLease *lease, const char *why, ClockTime now)
 	keeper_moves_begin_drain(lease, DRAIN_NOT_PROMOTED, lease->from, 0, now);
 }
 
+/*
+ * From now on it may be used.  The row says so with the next renewal, at once:
+ * whoever asked for the hand-over waits for that.  How far this epoch comes, only
+ * its release says.
+ */
+static void
+open_lease(Keeper *keeper, TableLease *lease)
+{
+	LeaseState *state = &lease->state;
+
+	lease->opened_epoch = state->epoch;
+	state->told_epoch = state->epoch;
+	state->writable = true;
+	state->lsn = 0;
+	for (int i = 0; i < keeper->n; i++)
+		state->member[i].renewed_at = 0;
+	opening_forget(lease->slot);
+}
+
 /* What was handed over can be handed back; what fell to this node is used. */
 static void
 opening_failed(Keeper *keeper, TableLease *lease, const char *why,
@@ -393,8 +411,7 @@ opening_failed(Keeper *keeper, TableLease *lease, const char *why,
 	ereport(LOG,
 			(errmsg("leasehold: lease \"%s\" is used although %s",
 					lease->name, why)));
-	lease->opened_epoch = lease->state.epoch;
-	opening_forget(lease->slot);
+	open_lease(keeper, lease);
 }
 
 static void
@@ -421,8 +438,7 @@ keeper_moves_follow_opening(Keeper *keeper, TableLease *lease, ClockTime now)
 	switch (opening_state(lease->slot, state->epoch, why))
 	{
 		case OPENING_READY:
-			lease->opened_epoch = state->epoch;
-			opening_forget(lease->slot);
+			open_lease(keeper, lease);
 			break;
 		case OPENING_FAILED:
 			opening_failed(keeper, lease, why, now);

@@ -629,7 +629,7 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 	state->eager = lease->priority > 0 || lease->acquire_until != 0;
 	state->stagger = lease->acquire_until != 0 ? 0 : stagger_of(keeper, lease);
 	state->durable_epoch = keeper->persisted.table_epoch;
-	state->writable = true;
+	state->writable = lease->opened_epoch == state->epoch;
 	if (!lease->takes_part && state->phase == LEASE_HOLDER)
 		keeper_moves_begin_drain(lease, DRAIN_RELEASE, "", DRAIN_MAX, now);
 	lease_tick(state, now);

@@ -116,7 +116,8 @@ is_handed(const HandOver *order)
 {
 	const Watch *watch = &order->watch;
 
-	return watch->current && strcmp(watch->holder, order->target) == 0 &&
+	return watch->current && watch->open &&
+		strcmp(watch->holder, order->target) == 0 &&
 		(watch->epoch > order->old_epoch ||
 		 strcmp(watch->answer, STORE_ANSWER_HELD) == 0);
 }

@@ -61,7 +61,7 @@ const char store_withdraw_sql[] =
 
 const char store_watch_sql[] =
 "SELECT l.holder, l.epoch, l.frozen, l.request_seq, l.answer, l.incarnation,"
-" n.incarnation, n.beat FROM leasehold_store.lease l"
+" n.incarnation, n.beat, l.scope <> 'tables' OR l.timeline_epoch = l.epoch FROM leasehold_store.lease l"
 " LEFT JOIN leasehold_store.node n ON n.name = $2 WHERE l.name = $1";
 
 /* ------------------------------------------------------------------------

@@ -60,10 +60,12 @@ const char store_renew_batch_sql[] =
 " lsn = $4, timeline = $5, priority = $6, advertise = $7"
 " WHERE name = $1 AND incarnation = $2 RETURNING incarnation, beat),"
 " r AS (UPDATE leasehold_store.lease SET version = q.version, nonce = q.nonce,"
-" ttl_ms = q.ttl_ms, frozen = q.frozen FROM unnest(CAST($9 AS text[]),"
+" ttl_ms = q.ttl_ms, frozen = q.frozen, timeline_epoch = q.wrote_epoch,"
+" holder_lsn = q.lsn FROM unnest(CAST($9 AS text[]),"
 " CAST($10 AS bigint[]), CAST($11 AS bigint[]), CAST($12 AS bigint[]),"
-" CAST($13 AS integer[]), CAST($14 AS boolean[])) AS q (name, epoch, version,"
-" nonce, ttl_ms, frozen)"
+" CAST($13 AS integer[]), CAST($14 AS boolean[]), CAST($15 AS bigint[]),"
+" CAST($16 AS text[])) AS q (name, epoch, version, nonce, ttl_ms, frozen,"
+" wrote_epoch, lsn)"
 " WHERE lease.name = q.name AND lease.holder = $1 AND lease.incarnation = $2"
 " AND lease.epoch = q.epoch AND lease.version < q.version"
 " AND EXISTS (SELECT 1 FROM leasehold_store.store"
@@ -245,6 +247,8 @@ fill_renew(BatchParams *params, const StoreNode *self, int64 generation,
 	ADD_ARRAY(params, batch, append_int(&array, nonce()));
 	ADD_ARRAY(params, batch, append_int(&array, request->ttl_ms));
 	ADD_ARRAY(params, batch, append_text(&array, request->frozen ? "t" : "f"));
+	ADD_ARRAY(params, batch, append_int(&array, request->wrote.epoch));
+	ADD_ARRAY(params, batch, append_lsn(&array, request->wrote.lsn));
 	return store_renew_batch_sql;
 }
 

@@ -18,6 +18,7 @@ typedef struct WatchRow
 	const char *answer;
 	uint64		node_incarnation;	/* of the node asked for */
 	int64		beat;
+	bool		open;			/* its holder has come to use it */
 } WatchRow;
 
 static int64
@@ -37,6 +38,7 @@ read_row(const PGresult *result, WatchRow *row)
 	row->answer = PQgetvalue(result, 0, WATCH_ANSWER);
 	row->node_incarnation = (uint64) get_int(result, WATCH_NODE_INCARNATION);
 	row->beat = get_int(result, WATCH_BEAT);
+	row->open = PQgetvalue(result, 0, WATCH_OPEN)[0] == 't';
 }
 
 static bool
@@ -94,6 +96,18 @@ find_run(Watch *watch, const WatchRow *row, int n, int majority)
 	watch->current = watch->agreed && current >= majority;
 }
 
+/* A table's next writer has to apply what was written before. */
+static void
+find_open(Watch *watch, const WatchRow *row, int n, int majority)
+{
+	int			open = 0;
+
+	for (int i = 0; i < n; i++)
+		open += row[i].open && row[i].epoch == watch->epoch &&
+			row[i].incarnation == watch->incarnation;
+	watch->open = watch->agreed && open >= majority;
+}
+
 void
 watch_store(StoreGroup *group, Watch *watch, const char *node, int64 seq)
 {
@@ -120,6 +134,7 @@ watch_store(StoreGroup *group, Watch *watch, const char *node, int64 seq)
 	watch->seen = n;
 	find_holder(watch, row, n, group_majority(group));
 	find_run(watch, row, n, group_majority(group));
+	find_open(watch, row, n, group_majority(group));
 }
 
 bool

@@ -23,6 +23,8 @@ typedef struct Watch
 	uint64		incarnation;
 	bool		current;		/* ... and that this is the run of the node asked
 								 * for that is up now, or was the last */
+	bool		open;			/* ... and that its holder uses it: of an instance's
+								 * lease that is not asked */
 	int64		beats;			/* of that node, over all members */
 	int64		run_beats;		/* ... of the run that holds the lease */
 	int64		seq;			/* the latest request */
