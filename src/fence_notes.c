@@ -223,6 +223,9 @@ fence_notes_before_utility(const PlannedStmt *pstmt, FenceWrite what, bool *loca
 	if (what < FENCE_PROTECTED || what > FENCE_WRITES)
 		return what;
 	fence_named_tables(pstmt->utilityStmt, &named);
+	/* first: to look at other tables may be to read the list anew */
+	if (named.made != NULL)
+		fence_notes_require(InvalidOid, named.made, true, NULL, pstmt);
 	if (what == FENCE_DDL && setting_local_ddl && !all_held(&named))
 	{
 		*local = true;
@@ -236,8 +239,6 @@ fence_notes_before_utility(const PlannedStmt *pstmt, FenceWrite what, bool *loca
 			fence_notes_require(table.relid, table.need, named.whole, NULL, pstmt);
 		protected = protected && table.what == FENCE_PROTECTED;
 	}
-	if (named.made != NULL)
-		fence_notes_require(InvalidOid, named.made, true, NULL, pstmt);
 	return protected && !named.partly && named.relids != NIL ?
 		FENCE_PROTECTED : what;
 }

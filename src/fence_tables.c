@@ -22,6 +22,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
@@ -328,7 +329,34 @@ add_own(List *own, Oid relid)
 	return own;
 }
 
-/* The leases of all relations below this one. */
+/* The relation that the list means; InvalidOid if there is none yet. */
+static Oid
+relation_of(const KnownTable *table)
+{
+	Oid			schema = get_namespace_oid(table->schema, true);
+
+	return OidIsValid(schema) ? get_relname_relid(table->name, schema) : InvalidOid;
+}
+
+/* Does this relation lie below that one?  For partitions, which have one parent. */
+static bool
+is_partition_below(Oid relid, Oid above)
+{
+	List	   *parents;
+
+	if (!OidIsValid(relid) || !get_rel_relispartition(relid))
+		return false;
+	check_stack_depth();
+	parents = parents_of(relid);
+	relid = parents == NIL ? InvalidOid : linitial_oid(parents);
+	list_free(parents);
+	return relid == above || is_partition_below(relid, above);
+}
+
+/*
+ * The leases of all relations below this one.  There may be very many partitions,
+ * but seldom many that are protected by themselves; they know where they belong.
+ */
 static List *
 add_below(List *below, Oid relid)
 {
@@ -337,6 +365,13 @@ add_below(List *below, Oid relid)
 
 	if (!has_subclass(relid))
 		return below;
+	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
+	{
+		for (int i = 0; i < nknown; i++)
+			if (is_partition_below(relation_of(&known[i]), relid))
+				below = list_append_unique_ptr(below, (void *) known[i].lease);
+		return below;
+	}
 	tree = find_all_inheritors(relid, NoLock, NULL);
 	foreach(cell, tree)
 		if (lfirst_oid(cell) != relid)
