@@ -18,12 +18,14 @@
 #include <signal.h>
 
 #include "storage/proc.h"
+#include "utils/memutils.h"
 
 #include "sessions.h"
 #include "tables.h"
 
 /* A session that was just being opened shows up late: look again, and again. */
 #define ROUNDS			8
+#define TABLE_GRACE		CLOCK_S		/* for a transaction under a lost lease of a table */
 #define FIRST_PAUSE		(20 * CLOCK_MS)
 
 /* How long a hand-over that may yet be undone keeps sessions alive. */
@@ -34,6 +36,9 @@ sessions_init(Sessions *sessions)
 {
 	memset(sessions, 0, sizeof(*sessions));
 	sessions->next = CLOCK_NEVER;
+	sessions->in_vain_since = MemoryContextAllocZero(TopMemoryContext,
+													 sizeof(ClockTime) *
+													 fence_shared->nbackends);
 }
 
 ClockTime
@@ -212,8 +217,32 @@ writes_in_vain(FenceBackend *backend, ClockTime now)
 	return false;
 }
 
+/*
+ * One that is running is told by its next statement, or its commit, that the
+ * table has another writer.  That is the better word: it is given time for it.
+ */
+static bool
+had_its_time(Sessions *sessions, int place, ClockTime now)
+{
+	FenceBackend *backend = &fence_shared->backends[place].backend;
+	ClockTime  *since = &sessions->in_vain_since[place];
+
+	/* one that is past its check ends by itself */
+	if (pg_atomic_read_u32(&backend->pid) == 0 ||
+		pg_atomic_read_u32(&backend->in_commit) != 0 ||
+		pg_atomic_read_u32(&backend->spared) != 0 ||
+		!writes_in_vain(backend, now))
+	{
+		*since = 0;
+		return false;
+	}
+	if (*since == 0)
+		*since = now;
+	return now - *since >= TABLE_GRACE;
+}
+
 void
-sessions_follow_tables(ClockTime now)
+sessions_follow_tables(Sessions *sessions, ClockTime now)
 {
 	int			signo = setting_on_expiry == ON_EXPIRY_CANCEL ? SIGINT : SIGTERM;
 	int			n = 0;
@@ -222,16 +251,8 @@ sessions_follow_tables(ClockTime now)
 		pg_atomic_read_u32(&leasehold_tables->nslots) == 0)
 		return;
 	for (int i = 0; i < fence_shared->nbackends; i++)
-	{
-		FenceBackend *backend = &fence_shared->backends[i].backend;
-
-		/* one that is past its check ends by itself */
-		if (pg_atomic_read_u32(&backend->pid) != 0 &&
-			pg_atomic_read_u32(&backend->in_commit) == 0 &&
-			pg_atomic_read_u32(&backend->spared) == 0 &&
-			writes_in_vain(backend, now) && signal_session(i, signo))
+		if (had_its_time(sessions, i, now) && signal_session(i, signo))
 			n++;
-	}
 	if (n > 0)
 		ereport(LOG,
 				(errmsg_plural("leasehold: %d transaction %s, since the lease of a table that it wrote is lost",

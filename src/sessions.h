@@ -18,6 +18,7 @@ typedef struct Sessions
 	ClockTime	closed_at;		/* since when it is seen lost */
 	int			round;			/* how often the sessions were gone through */
 	ClockTime	next;			/* when to do so again */
+	ClockTime  *in_vain_since;	/* by place: under a lost lease of a table */
 } Sessions;
 
 extern void sessions_init(Sessions *sessions);
@@ -35,7 +36,7 @@ extern void sessions_step(Sessions *sessions, const KeeperStatus *status,
  *		End transactions that wrote tables whose leases are lost.  To be called
  *		after every change of such a lease, and now and then.
  */
-extern void sessions_follow_tables(ClockTime now);
+extern void sessions_follow_tables(Sessions *sessions, ClockTime now);
 
 /* When to call sessions_step() again if nothing happens. */
 extern ClockTime sessions_due(const Sessions *sessions);

@@ -260,7 +260,7 @@ turn(Steward *steward)
 	if (is_armed())
 	{
 		sessions_step(&steward->sessions, &steward->status, now);
-		sessions_follow_tables(now);
+		sessions_follow_tables(&steward->sessions, now);
 	}
 	role_command_watch(&steward->status);
 	role_command_step();

@@ -278,17 +278,16 @@ sub lease
 		"SELECT leasehold.create_lease('$lease', ttl => '$ttl', kind => 'independent')");
 	foreach my $node (@nodes)
 	{
-		$self->store_query(
-			'WITH s AS (UPDATE leasehold_store.store SET memberships = memberships + 1)'
-			  . " INSERT INTO leasehold_store.membership VALUES ('$lease', '$node->{leasehold_name}', $priority)");
+		$node->safe_psql('postgres', "SELECT leasehold.join_lease('$lease', priority => $priority)");
+		# the first one is to have it, whoever hears of it first
+		LeaseholdTest::wait_until("the first node holds $lease", sub { $node->holds($lease) })
+		  if $node == $nodes[0];
 		$priority -= 10;
 	}
 	foreach my $table (@tables)
 	{
 		$self->{lease_of}{$table} = $lease;
-		$self->store_query(
-			'WITH s AS (UPDATE leasehold_store.store SET protections = protections + 1 RETURNING protections)'
-			  . " INSERT INTO leasehold_store.protection SELECT 'postgres', 'public', '$table', '$lease', protections FROM s");
+		$nodes[0]->safe_psql('postgres', "SELECT leasehold.protect('$table', '$lease')");
 	}
 	return;
 }
