@@ -64,6 +64,7 @@ demo: deps
 		|| { cat demo/build.log; exit 1; }
 	@PG_CONFIG='$(PG_CONFIG)' test/as-user demo/demo
 	@PG_CONFIG='$(PG_CONFIG)' test/as-user demo/standbys
+	@PG_CONFIG='$(PG_CONFIG)' test/as-user demo/tables
 
 bench: deps
 	$(SUB) $(PARALLEL) all

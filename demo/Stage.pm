@@ -1,7 +1,7 @@
 package Stage;
 
-# What the acts of the demo share: servers, one client, and the telling of what
-# was seen.  Used by demo/demo and demo/standbys.
+# What the acts of the demo share: servers, clients, and the telling of what was
+# seen.  Used by demo/demo, demo/standbys and demo/tables.
 
 use strict;
 use warnings;
@@ -13,18 +13,20 @@ use File::Path qw(make_path);
 use POSIX qw(:sys_wait_h);
 use Time::HiRes qw(sleep clock_gettime CLOCK_MONOTONIC);
 
-our @EXPORT = qw(bold say_event fail run connstr sql must wait_for start_server
-  make_server make_store node_settings make_table backup_server kill_server forget_server processes
-  worker holds state_of watch open_stage start_client freeze thaw report);
+our @EXPORT = qw(bold say_event fail run connstr sql must show wait_for start_server
+  make_server make_store node_settings make_table backup_server kill_server log_of processes
+  worker holds state_of watch watch_as open_stage start_client start_writer stop_writer acks_of new_acks
+  freeze thaw report);
 
 my $top = abs_path(dirname(__FILE__) . '/..');
 my $wide = -t STDOUT;
-my ($dir, $sockets, $log, $begin);
+my ($dir, $sockets, $begin);
 my @nodes;            # their names, in the order of the columns
 my %port;             # names of sockets only
-my %pid;              # running servers and the client, by name
+my %pid;              # running servers, by name
+my %client;           # running clients, by name
+my %position;         # how far their logs have been looked at
 my %stopped;
-my %seen = (position => 0);
 my $main = $$;
 
 $| = 1;
@@ -37,14 +39,14 @@ END
 	if ($$ == $main)
 	{
 		kill 'CONT', keys %stopped;
-		kill 'TERM', $pid{client} if $pid{client};
+		kill 'TERM', values %client;
 		# one that was started again by others is no child: its file tells
 		foreach my $name (keys %port)
 		{
 			my ($postmaster) = slurp("$dir/$name/postmaster.pid") =~ /^(\d+)/;
 			kill 'QUIT', grep { $_ } $pid{$name}, $postmaster;
 		}
-		waitpid $_, 0 foreach values %pid;
+		waitpid $_, 0 foreach values %client, values %pid;
 	}
 	$? = $status;
 }
@@ -57,7 +59,6 @@ sub open_stage
 	@nodes = @names;
 	$dir = ($ENV{TESTDIR} || die "run this through \"make demo\"\n") . "/$act";
 	$sockets = "$dir/s";
-	$log = "$dir/acks.log";
 	@port{ 'store', @nodes } = (6001 .. 6001 + @nodes);
 	make_path($sockets);
 	$begin = clock_gettime(CLOCK_MONOTONIC);
@@ -145,6 +146,20 @@ sub wait_for
 	return;
 }
 
+# What a person types and sees: on that node, as psql shows it.  "expected" is what
+# has to be in the answer.
+sub show
+{
+	my ($name, $sql, $expected) = @_;
+	my ($output) = run('psql', '-X', '-P', 'footer=off', '-d', connstr($name), '-c', $sql);
+
+	$output =~ s/\Q$sockets\E/.../g;
+	fail("on $name: $sql\n$output\nexpected $expected") unless $output =~ $expected;
+	$output =~ s/^/          /mg;
+	print bold("       $name=# $sql;"), "\n$output\n";
+	return;
+}
+
 # Servers are children of this process, so that a killed one is gone at once.
 sub start_server
 {
@@ -216,23 +231,69 @@ sub state_of
 	return defined $answer && $answer ne '' ? $answer : 'no answer';
 }
 
+# What was acknowledged to these clients, in this order: time in ns, node, client's
+# number, sequence number, epoch.
+sub acks_of
+{
+	my @acks = map { @{ (read_acks($_, 0))[0] } } @_;
+
+	@acks = sort { $a->[0] <=> $b->[0] } @acks;
+	return @acks;
+}
+
+# The same of one client, from a position of its log on; and the next position.
+sub read_acks
+{
+	my ($client, $from) = @_;
+	my @acks;
+
+	open my $fh, '<', "$dir/$client.acks" or return ([], $from);
+	seek $fh, $from, 0;
+	while (my $line = <$fh>)
+	{
+		last unless $line =~ /\n\z/;
+		$from = tell $fh;
+		my (undef, $at, $node, $number, $seq, $epoch, $outcome) = split ' ', $line;
+		push @acks, [ $at, $node, $number, $seq, $epoch ] if $outcome eq 'ack';
+	}
+	close $fh;
+	return (\@acks, $from);
+}
+
 # Acknowledgements since the last call, by node.
 sub new_acks
 {
 	my %acks = map { $_ => 0 } @nodes;
 
-	open my $fh, '<', $log or return \%acks;
-	seek $fh, $seen{position}, 0;
-	while (my $line = <$fh>)
+	foreach my $client (@_)
 	{
-		last unless $line =~ /\n\z/;
-		$seen{position} = tell $fh;
-		my @field = split ' ', $line;
-		next unless $field[6] eq 'ack';
-		$acks{ $field[2] }++;
-		$seen{last} = $field[1];
+		(my $new, $position{$client}) = read_acks($client, $position{$client} // 0);
+		$acks{ $_->[1] }++ foreach @$new;
 	}
 	return \%acks;
+}
+
+# How each node stands to the lease, and what each has acknowledged.
+sub columns
+{
+	my @states = map { state_of($_) } @nodes;
+	my $acks = new_acks('client');
+
+	return (\@states, [ map { $acks->{$_} } @nodes ]);
+}
+
+my $columns = \&columns;
+
+# The head of what watch() shows; "code" says what each node is, and the numbers.
+sub watch_as
+{
+	my ($head, $code) = @_;
+
+	$columns = $code;
+	$begin = clock_gettime(CLOCK_MONOTONIC);
+	new_acks($_) foreach keys %client;
+	printf '%8s  ' . '%-22s ' x @nodes . "%s\n", 'time', @nodes, $head;
+	return;
 }
 
 # Show the state of things until it is time, or until something has come true.
@@ -243,10 +304,8 @@ sub watch
 
 	while (now() < $until)
 	{
-		my @states = map { state_of($_) } @nodes;
-		my $acks = new_acks();
-		printf '%6.1f s  ' . '%-22s ' x @nodes . '%7d ' x @nodes . "\n", now(), @states,
-		  map { $acks->{$_} } @nodes;
+		my ($states, $numbers) = $columns->();
+		printf '%6.1f s  ' . '%-22s ' x @nodes . '%7d ' x @$numbers . "\n", now(), @$states, @$numbers;
 		return if $condition && $condition->();
 		my $rest = 1 - (now() - int now());
 		sleep($rest > $until - now() ? ($until > now() ? $until - now() : 0) : $rest);
@@ -320,24 +379,42 @@ sub kill_server
 sub freeze { my ($process) = @_; $stopped{$process} = 1; kill 'STOP', $process; return; }
 sub thaw   { my ($process) = @_; kill 'CONT', $process; delete $stopped{$process}; return; }
 
+sub log_of { my ($name) = @_; return slurp("$dir/$name.log"); }
+
+# A client of some connections, which goes on whatever it is told.
+sub start_writer
+{
+	my ($name, $string, @arguments) = @_;
+
+	$client{$name} = fork // die;
+	if (!$client{$name})
+	{
+		setpgrp;
+		exec "$top/test/tools/writer", "--conninfo=$string", "--log=$dir/$name.acks", '--epoch',
+		  '--mode=extended', @arguments or POSIX::_exit(127);
+	}
+	wait_for('the client writes', sub { -s "$dir/$name.acks" });
+	return;
+}
+
+sub stop_writer
+{
+	my ($name) = @_;
+
+	kill 'TERM', $client{$name};
+	waitpid delete $client{$name}, 0;
+	return;
+}
+
 # One client, four connections, one connection string.
 sub start_client
 {
 	my $string = 'host=' . join(',', ($sockets) x @nodes) . ' port=' . join(',', @port{@nodes})
 	  . ' dbname=postgres user=postgres target_session_attrs=read-write';
 
-	$pid{client} = fork // die;
-	if (!$pid{client})
-	{
-		setpgrp;
-		exec "$top/test/tools/writer", "--conninfo=$string", "--log=$log", '--epoch',
-		  '--connections=4', '--rate=100', '--mode=extended' or POSIX::_exit(127);
-	}
-	wait_for('the client writes', sub { -s $log });
+	start_writer('client', $string, '--connections=4', '--rate=100');
 	print bold('A client writes'), ' through "', $string =~ s/\Q$sockets\E/.../gr, "\".\n\n";
-	$begin = clock_gettime(CLOCK_MONOTONIC);
-	new_acks();
-	printf '%8s  ' . '%-22s ' x @nodes . "acknowledged by %s\n", 'time', @nodes, join(', by ', @nodes);
+	watch_as('acknowledged by ' . join(', by ', @nodes), $columns);
 	return;
 }
 
@@ -345,65 +422,95 @@ sub start_client
 # What became of it
 # ---------------------------------------------------------------------------
 
-# End the client, and hold what it was told against the history of the lease and
-# against the tables of these nodes.  Returns who took over from whom, and not 0
-# if something was wrong.
-sub report
+# The rows of a table, for test/tools/judge.
+sub rows_file
 {
-	my (@holders) = @_;
+	my ($name, $table) = @_;
 
-	kill 'TERM', $pid{client};
-	waitpid delete $pid{client}, 0;
+	run('psql', '-XAtq', '-F', ' ', '-d', connstr($name), '-o', "$dir/$name.$table.rows",
+		'-c', "SELECT client, seq FROM $table");
+	return "$dir/$name.$table.rows";
+}
+
+# Who was given the lease, and why.
+sub history_of
+{
+	my ($lease) = @_;
 	my @history = map { [ split /\|/ ] } split /\n/,
-	  must($holders[0], "SELECT DISTINCT ON (epoch) epoch, to_node, reason FROM leasehold.history WHERE lease = 'main' AND to_node <> '' ORDER BY epoch, at");
-	{
-		open my $fh, '>', "$dir/history" or die;
-		print $fh "$_->[0] $_->[1]\n" foreach @history;
-	}
-	my @rows;
-	foreach my $name (@holders)
-	{
-		run('psql', '-XAtq', '-F', ' ', '-d', connstr($name), '-o', "$dir/$name.rows",
-			'-c', 'SELECT client, seq FROM writes');
-		push @rows, "--rows=$name=$dir/$name.rows";
-	}
-	my ($verdict, $status) =
-	  run("$top/test/tools/judge", "--history=$dir/history", @rows, $log);
-	fail("no verdict: $verdict") if ($status >> 8) > 1;
+	  must('store', "SELECT epoch, to_node, reason FROM leasehold_store.history WHERE lease = '$lease' AND to_node <> '' ORDER BY epoch, at",
+		'leasehold_store');
 
-	my (%epoch, $first);
-	open my $fh, '<', $log or die;
-	while (<$fh>)
-	{
-		my (undef, $at, $node, undef, undef, $number, $outcome) = split;
-		next unless $outcome eq 'ack';
-		$first //= $at;
-		my $e = $epoch{$number} //= { node => $node, first => $at, last => $at, acks => 0 };
-		$e->{acks}++;
-		$e->{first} = $at if $at < $e->{first};
-		$e->{last}  = $at if $at > $e->{last};
-		$first = $at if $at < $first;
-	}
+	open my $fh, '>', "$dir/history" or die;
+	print $fh "$_->[0] $_->[1]\n" foreach @history;
 	close $fh;
+	return @history;
+}
 
-	print "\n", bold('Who held the lease, and what was acknowledged'), "\n";
+# First and last acknowledgement under each epoch.
+sub by_epoch
+{
+	my (@acks) = @_;
+	my %epoch;
+
+	foreach (@acks)
+	{
+		my ($at, undef, undef, undef, $number) = @$_;
+		my $e = $epoch{$number} //= { first => $at, acks => 0 };
+		$e->{acks}++;
+		$e->{last} = $at;
+	}
+	return %epoch;
+}
+
+sub print_history
+{
+	my ($history, @acks) = @_;
+	my %epoch = by_epoch(@acks);
+	my $first = @acks ? $acks[0][0] : 0;
+	my $previous;
+
 	printf "%7s  %-5s %-28s %12s  %-19s %s\n", 'epoch', 'node', 'why', 'acknowledged',
 	  'first to last', 'nobody could write before';
-	my $previous;
-	foreach my $given (@history)
+	foreach my $given (@$history)
 	{
 		my ($number, $node, $reason) = @$given;
 		my $e = $epoch{$number};
 
 		printf "%7d  %-5s %-28s %12s  ", $number, $node, $reason, $e ? $e->{acks} : 0;
 		printf '%6.2f s to %6.2f s', ($e->{first} - $first) / 1e9, ($e->{last} - $first) / 1e9 if $e;
-		printf '  %.2f s', ($e->{first} - $previous) / 1e9 if $e && defined $previous;
+		printf '  %.*f s', $e->{first} - $previous < 1e8 ? 3 : 2, ($e->{first} - $previous) / 1e9
+		  if $e && defined $previous;
 		print "\n";
 		$previous = $e->{last} if $e;
 	}
-
-	my %found = $verdict =~ /^(\w+) (\d+)$/mg;
 	print "\n";
+	return;
+}
+
+# End the clients, and hold what they were told against the history of the lease and
+# against the table as these nodes have it, each its own writes; or all against the
+# table of the one node "copy".  Returns who took over from whom, and not 0 if
+# something was wrong.
+sub report
+{
+	my ($holders, %what) = @_;
+	my $lease = $what{lease} // 'main';
+	my $table = $what{table} // 'writes';
+	my @clients = @{ $what{clients} // ['client'] };
+
+	stop_writer($_) foreach grep { $client{$_} } @clients;
+	my @history = history_of($lease);
+	my @rows =
+	  $what{copy}
+	  ? '--rows=' . rows_file($what{copy}, $table)
+	  : map { "--rows=$_=" . rows_file($_, $table) } @$holders;
+	my ($verdict, $status) =
+	  run("$top/test/tools/judge", "--history=$dir/history", @rows, map { "$dir/$_.acks" } @clients);
+	fail("no verdict: $verdict") if ($status >> 8) > 1;
+
+	print "\n", bold('Who held the lease' . ($what{lease} ? " \"$lease\"" : '') . ', and what was acknowledged'), "\n";
+	print_history(\@history, acks_of(@clients));
+	my %found = $verdict =~ /^(\w+) (\d+)$/mg;
 	printf "%7d  acknowledged in all\n", $found{acks};
 	printf "%7d  acknowledged under an epoch that its node did not hold\n", $found{conflicts};
 	printf "%7d  acknowledged by one node after the next had begun\n", $found{late};
