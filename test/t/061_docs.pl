@@ -8,6 +8,7 @@ use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/../perl";
 use LeaseholdTest;
+use TablesTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -79,7 +80,7 @@ sub find
 documented($a, 'CREATE EXTENSION leasehold');
 $b->safe_psql('postgres', 'CREATE EXTENSION leasehold');
 documented($a, find(qr/^SELECT leasehold.init_store/), '42710');	# it is one already
-documented($a, find(qr/^SELECT leasehold.create_lease.*independent/));
+documented($a, find(qr/^SELECT leasehold.create_lease\('main'.*independent/));
 foreach my $node ($a, $b)
 {
 	documented($node, find(qr/^ALTER SYSTEM SET leasehold.lease/));
@@ -129,6 +130,45 @@ documented($p, find(qr/^SELECT leasehold.create_lease.*physical/), '42710');	# i
 documented($_, find(qr/^SELECT node, role/)) foreach $p, $q;
 documented($_, find(qr/^SELECT item, detail, remedy/)) foreach $p, $q;
 documented($p, $_) foreach grep { /rewinder|pg_read_binary_file|pg_ls_dir|pg_stat_file/ } sort keys %sql;
+
+# leases of tables, from nothing
+my $pair = TablesTest->new(nodes => [ 'a', 'b' ], tables => [ 'orders', 'stock' ], ttl => '2s');
+my ($c, $d) = $pair->nodes;
+documented($c, find(qr/create_lease\('orders'/));
+documented($c, find(qr/join_lease\('orders', priority/));
+wait_until('the first has the lease', sub { $c->holds('orders') });
+documented($d, "SELECT leasehold.join_lease('orders')");
+documented($_, find(qr/^SELECT lease, state, holder/)) foreach $c, $d;
+documented($d, "SELECT leasehold.protect('orders', 'orders')");
+is(documented($d, find(qr/^SELECT table_name, lease/)), 'orders|orders|a|f|t', 'who writes it');
+is(($d->try('INSERT INTO orders (client) VALUES (0)'))[0], '25006', 'the other does not write it');
+wait_until('it is known where the first one is', sub { $d->ask("SELECT count(*) FROM leasehold.nodes WHERE node = 'a'") });
+is(documented($d, "SELECT leasehold.writer('orders')"), $c->ask("SELECT advertise FROM leasehold.nodes WHERE node = 'a'"), 'where to write');
+documented($d, 'SET leasehold.local_ddl = on');
+like(documented($c, find(qr/holds\('orders'\)/)), qr/^t\|\d+$/, 'it is held, under an epoch');
+documented($c, "SELECT leasehold.switchover('b', 'orders')");
+is($d->holds('orders'), 1, 'it is handed over');
+like(documented($d, 'SELECT lease, from_node, to_node, why FROM leasehold.spread()'), qr/^orders\|b\|a\|node "a" has priority 200/, 'it belongs on the first');
+like(documented($d, 'SELECT * FROM leasehold.spread(apply => true)'), qr/done, epoch/, 'and is there again');
+wait_until('the first has the lease again', sub { $c->holds('orders') });
+
+# every setting, function and view has its place
+my ($settings, $reference) = map { slurp_file("$top/docs/$_.md") } 'settings', 'sql';
+ok($settings =~ /^\| [^|]*`\Q$_\E`/m, "docs/settings.md has $_")
+  foreach split /\n/, $d->ask(q{SELECT name FROM pg_settings WHERE name LIKE 'leasehold.%'});
+ok($reference =~ /\b$_\b/, "docs/sql.md has $_")
+  foreach split /\n/, $d->ask(q{SELECT proname FROM pg_proc WHERE pronamespace = 'leasehold'::regnamespace UNION SELECT relname FROM pg_class WHERE relnamespace = 'leasehold'::regnamespace AND relkind = 'v' ORDER BY 1});
+
+documented($d, "SELECT leasehold.unprotect('orders')");
+documented($d, find(qr/unprotect\('app'/), '42704');					# no such table
+documented($c, "SELECT leasehold.leave_lease('orders', 'b')");
+documented($c, "SELECT leasehold.leave_lease('orders', 'a')", '55006');	# it holds it
+documented($d, find(qr/join_lease\('orders', 'a', 0\)/));
+documented($c, "SELECT leasehold.release('orders')");
+documented($c, "SELECT leasehold.leave_lease('orders', 'a')");
+documented($c, "SELECT leasehold.drop_lease('orders')");
+$_->stop foreach $pair->nodes, $pair->members;
+
 $run{$_} or fail("not run: $_") foreach sort keys %sql;
 
 # ---------------------------------------------------------------------------
