@@ -1,7 +1,7 @@
 # leasehold: build, install, test.
 #
 #   make && make install      build and install, against the server of PG_CONFIG
-#   make demo                 a group at work and its failures, in a minute
+#   make demo                 groups at work and their failures, in two minutes
 #   make check                every test; ends with "N passed, N failed"
 #   make unit | regress | isolation | tap | model        one kind of test
 #   make tap T=test/t/020_name.pl    one single test (regress, isolation and
