@@ -511,7 +511,7 @@ sub give_proxies
 sub add_standby
 {
 	my ($self, $name, %options) = @_;
-	my $from = $options{from} // $self->holder;
+	my $from = $options{from} // $self->wait_holder;
 	my $prefix = $self->{number} > 1 ? "g$self->{number}_" : '';
 	my $standby = LeaseholdTest::Node->standby($prefix . $name, $from,
 		node_name => $name, conf => $options{conf});
@@ -794,7 +794,7 @@ sub standby
 
 	# the slot is made ahead, as docs/replication.md says
 	my $slot = 'leasehold_' . ($options{node_name} // $name);
-	my $there = $from->safe_psql('postgres',
+	my $there = $from->ask(
 		"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '$slot'");
 	$from->backup($backup, backup_options => $there ? [] : [ '-C', '-S', $slot ]);
 	$node->init_from_backup($from, $backup);
@@ -1120,7 +1120,7 @@ sub rewind
 		$own{$file} = PostgreSQL::Test::Utils::slurp_file("$home/$file");
 	}
 	# or it would not tell its new timeline yet
-	$from->safe_psql('postgres', 'CHECKPOINT');
+	$from->ask('CHECKPOINT');
 	my ($out, $err) = PostgreSQL::Test::Utils::run_command([ 'pg_rewind', '--target-pgdata', $home,
 		'--source-server', $from->connstr('postgres') ]);
 	my $said = "$out\n$err\n";
@@ -1281,6 +1281,8 @@ sub set_conf
 	LeaseholdTest::wait_until(
 		$self->name . ' has reloaded its configuration',
 		sub { $self->ask($loaded) ne $before });
+	# whether commits wait, they are told by the checkpointer, when it has read it
+	$self->ask('CHECKPOINT') if $settings{synchronous_standby_names};
 	return;
 }
 
@@ -1316,9 +1318,9 @@ sub rows_file
 	  . $self->name . '_' . ++$dumps . '.rows';
 	$table //= 'writes';
 
-	PostgreSQL::Test::Utils::system_or_bail('psql', '-X', '-q', '-A', '-t', '-F',
-		' ', '-d', $self->connstr('postgres'), '-o', $file, '-c',
-		"SELECT client, seq FROM $table");
+	my $rows = $self->ask("SELECT client || ' ' || seq FROM $table");
+	unlink $file;
+	PostgreSQL::Test::Utils::append_to_file($file, $rows eq '' ? '' : "$rows\n");
 	return $file;
 }
 
