@@ -404,6 +404,8 @@ is($node->safe_psql('postgres', 'SELECT 1'), '1', 'resumed');
 
 my $session = $node->background_psql('postgres');
 $session->query_safe('SELECT 1');
+# (a session whose client has gone ends a moment later)
+wait_until('only one session is left', sub { $node->backends <= 1 });
 is(scalar($node->backends), 1, 'client sessions are found');
 $node->freeze('all');
 $node->kill_all;
