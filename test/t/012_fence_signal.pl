@@ -61,10 +61,10 @@ is(told($session), 'off', 'taken: told with the next query, here BEGIN');
 $session->query('COMMIT');
 
 # when nobody closes the fence, the deadline does
-$fence->open(300);
+$fence->open(3000);
 $session->query('SELECT 1');
 is(told($session), 'off', 'before the deadline');
-$node->safe_psql('postgres', 'SELECT pg_sleep(0.5)');
+$node->safe_psql('postgres', 'SELECT pg_sleep(3.1)');
 $session->query('SELECT 1');
 is(told($session), 'on', 'after it');
 
