@@ -164,6 +164,8 @@ sub wait_for_standby
 	$node->reload;
 	$node->poll_query_until('postgres',
 		q{SELECT current_setting('synchronous_standby_names') = '} . ($on ? 'nobody' : '') . q{'}) or die;
+	# commits go by what the checkpointer has made of it
+	$node->safe_psql('postgres', 'CHECKPOINT');
 	return;
 }
 
