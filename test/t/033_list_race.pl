@@ -38,6 +38,7 @@ foreach my $case (
 			$set =~ /%s/ ? $other->{leasehold_name} : '')
 		  . " WHERE name = 'main'");
 	is($holder->epoch, $epoch, "$what at a minority: the holder goes on");
+	my $begun = clock_now();
 	my ($state, $text) = $holder->try("SELECT leasehold.set_store(\$\$$list\$\$)");
 	my $changed = clock_now();
 	is($state, '', "$what: the list is changed") or diag($text);
@@ -50,7 +51,8 @@ foreach my $case (
 	my $next = wait_until("$what: somebody holds it under a higher epoch", sub {
 		my $now = $group->holder;
 		return $now && ($now->epoch // 0) > $epoch + 1 ? $now : undef });
-	cmp_ok((clock_now() - $changed) / 1e9, '>', 1.8, "$what: not before the ttl was over");
+	# (from before the change: how soon this test learns of it depends on the machine)
+	cmp_ok((clock_now() - $begun) / 1e9, '>', 2, "$what: not before the ttl was over");
 	$writers[ $next == $a ? 0 : 1 ]->wait_acks(50);
 	$_->stop foreach @writers;
 	my $verdict = $group->judge(@writers);
