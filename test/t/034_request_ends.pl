@@ -106,7 +106,7 @@ sub ends
 }
 ends('cancelled', '57014', undef,
 	sub { $c->safe_psql('postgres', 'SELECT pg_cancel_backend(' . $_[0]->pid . ')') });
-ends('statement_timeout', '57014', "SET statement_timeout = '3s'", sub { });
+ends('statement_timeout', '57014', "SET statement_timeout = '6s'", sub { });
 ends('terminated', '57P01', undef,
 	sub { $c->safe_psql('postgres', 'SELECT pg_terminate_backend(' . $_[0]->pid . ')') });
 
@@ -179,8 +179,9 @@ $_->stop foreach $group->nodes, $group->members;
 # ---------------------------------------------------------------------------
 # It goes to somebody else
 # ---------------------------------------------------------------------------
-# Long enough for the target to be taken for alive when it is stopped.
-$group = LeaseholdTest->new(nodes => [ 'a', 'b', 'c' ], ttl => '2s',
+# Long enough for the target to be taken for alive when it is stopped; and what is
+# reserved stays so for a third of it.
+$group = LeaseholdTest->new(nodes => [ 'a', 'b', 'c' ], ttl => '6s',
 	conf => "leasehold.health_timeout = '60s'");
 ($a, $b, $c) = $group->nodes;
 @members = $group->members;
@@ -242,6 +243,7 @@ sub wait_reserved
 # ---------------------------------------------------------------------------
 # Nobody takes it from a dead holder here.
 $_->set_conf('leasehold.priority' => 0) foreach $a, $b;
+set_ttl(2000);
 
 sub set_ttl
 {
@@ -300,7 +302,7 @@ kill_at_once($c);
 # ---------------------------------------------------------------------------
 # A pause whose holder is dead, or only slow
 # ---------------------------------------------------------------------------
-set_ttl(2000);
+set_ttl(4000);
 $a->safe_psql('postgres', 'SELECT leasehold.pause()');
 {
 	$c->freeze('keeper');
@@ -340,7 +342,8 @@ $a->safe_psql('postgres', 'SELECT leasehold.pause()');
 pause_ends('resume', @$_[0, 1], 'f', $_->[2]) foreach @ways;
 $epoch = $group->store_query('SELECT epoch FROM leasehold_store.lease');
 kill_at_once($c);
-foreach my $try ([ 'has just died', 7 ], [ 'is known to be silent', 2 ])
+# whoever did not know that it is silent would have to see it so for a ttl
+foreach my $try ([ 'has just died', 9 ], [ 'is known to be silent', 4 ])
 {
 	my ($when, $limit) = @$try;
 	my $start = clock_now();
@@ -365,7 +368,7 @@ $a->safe_psql('postgres', 'SELECT leasehold.resume()');
 	$c->safe_psql('postgres', 'SELECT leasehold.release()');
 	wait_until('nobody holds it', sub { rows('holder') eq '<>' });
 	my $store = $members[0];
-	$store->safe_psql('leasehold_store', q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN new; END'; CREATE TRIGGER wait AFTER UPDATE OF frozen ON leasehold_store.lease FOR EACH ROW WHEN (new.frozen AND NOT old.frozen) EXECUTE FUNCTION wait()});
+	$store->safe_psql('leasehold_store', q{CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(2); RETURN new; END'; CREATE TRIGGER wait AFTER UPDATE OF frozen ON leasehold_store.lease FOR EACH ROW WHEN (new.frozen AND NOT old.frozen) EXECUTE FUNCTION wait()});
 	my $caller = LeaseholdWire->connect($a);
 	$caller->send('SELECT leasehold.pause()');
 	wait_until('pause() is asked for', sub { rows('pause_wanted') eq '<t>' });
