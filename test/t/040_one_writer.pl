@@ -217,8 +217,7 @@ sub takeover
 			connections => 1, label => $old->{leasehold_name}, epoch => 1);
 		my $pid = wait_until(
 			"$mode: a commit waits",
-			sub { $old->safe_psql('postgres',
-					"SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'") });
+			sub { $old->ask("SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'") });
 		$old->freeze($pid, 'keeper');
 		%writer = map {
 			$_->{leasehold_name} => $group->start_writer($_, connections => 2,
