@@ -111,7 +111,8 @@ like(documented($b, 'SELECT leasehold.connectivity_svg()'), qr/^<svg/, 'a pictur
 documented($a, 'CREATE ROLE leasehold_peer LOGIN');
 documented($a, "SELECT leasehold.switchover('b')");
 documented($b, 'SELECT leasehold.pause()');
-is($b->status->{state}, 'paused', 'paused it is');
+$b->wait_state('paused');
+pass('paused it is');
 documented($a, 'SELECT leasehold.resume()');
 documented($a, 'SELECT leasehold.pause()');
 documented($a, 'SELECT leasehold.resume(force => true)');
