@@ -77,6 +77,8 @@ my $setup = q{
 $b->safe_psql('postgres', $setup);
 # in a table of its own, since it keeps its locks
 $b->safe_psql('postgres', "CREATE TABLE held (i int); BEGIN; INSERT INTO held VALUES (1); PREPARE TRANSACTION 'stays'");
+# not even if the other one stands still for a while
+$b->set_conf('leasehold.priority' => 0);
 $group->govern;
 is($b->holds, 0, 'node b does not hold the lease');
 
