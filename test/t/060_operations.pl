@@ -41,7 +41,7 @@ foreach my $name ('b', 'a')
 	$node->wait_state('follower');
 	pass("node $name was restarted, the other one wrote meanwhile");
 }
-my $holder = $group->holder;
+my $holder = $group->wait_holder;
 $holder->safe_psql('postgres', 'ALTER EXTENSION leasehold UPDATE');
 other($holder)->safe_psql('postgres',
 	'SET leasehold.local_ddl = on; ALTER EXTENSION leasehold UPDATE');
@@ -51,7 +51,7 @@ pass('the extension is updated on a node with the lease, and on one without');
 # A major version of the server: pg_upgrade arms nothing and needs nothing
 # ---------------------------------------------------------------------------
 
-my $old = other($group->holder);
+my $old = other($group->wait_holder);
 my $new = PostgreSQL::Test::Cluster->new('upgraded');
 my $bindir = $new->config_data('--bindir');
 
@@ -75,10 +75,10 @@ command_ok(
 PostgreSQL::Test::Utils::append_to_file($new->data_dir . '/postgresql.conf', $settings);
 $new->adjust_conf('postgresql.conf', 'port', $new->port);
 $new->start;
-is($new->safe_psql('postgres', 'SELECT count(*) FROM leasehold.status'), 1,
-	'the upgraded node starts with the extension');
 wait_until('the upgraded node follows',
 	sub { $new->safe_psql('postgres', 'SELECT state FROM leasehold.status') eq 'follower' });
+is($new->safe_psql('postgres', 'SELECT count(*) FROM leasehold.status'), 1,
+	'the upgraded node starts with the extension');
 my ($rc, $out, $err) = $new->psql('postgres', 'CREATE TABLE not_here (i int)');
 like($err, qr/does not hold lease "main"/, '... and does not write');
 
@@ -97,8 +97,8 @@ is($verdict->{conflicts}, 0, '... or under an epoch of another');
 # Leaving and uninstalling
 # ---------------------------------------------------------------------------
 
-my $leaver = other($group->holder);
-my $stayer = $group->holder;
+my $stayer = $group->wait_holder;
+my $leaver = other($stayer);
 my ($state, $message) = $leaver->try('SELECT leasehold.leave()');
 is($state, '55000', 'a node cannot leave while leasehold.lease names a lease');
 $leaver->set_conf('leasehold.lease' => undef);
