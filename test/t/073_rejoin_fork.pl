@@ -83,7 +83,7 @@ sub is_sound
 	my $group = LeaseholdTest->new(
 		kind  => 'physical',
 		nodes => [ 'a', 'b', 'c' ],
-		ttl   => '600ms',
+		ttl   => '1500ms',
 		conf  => "wal_sender_timeout = 0\nwal_keep_size = 128MB\nautovacuum = off\nbgwriter_lru_maxpages = 0\nleasehold.max_lag = '1GB'");
 	my ($a, $b, $c) = $group->nodes;
 

@@ -10,7 +10,7 @@ use warnings;
 use LeaseholdTest;
 use Test::More;
 
-my $ttl = 0.6;
+my $ttl = 1.5;
 my $group = LeaseholdTest->new(
 	kind  => 'physical',
 	nodes => [ 'a', 'b', 'c', 'd' ],
