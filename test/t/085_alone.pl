@@ -10,7 +10,8 @@ use warnings;
 use LeaseholdTest;
 use Test::More;
 
-my $ttl = 1;
+# States that end by themselves last for a part of this: long enough to be seen.
+my $ttl = 4;
 my $group = LeaseholdTest->new(
 	kind  => 'physical',
 	nodes => [ 'a', 'b' ],
@@ -98,8 +99,9 @@ scenario('the target receives nothing, so the holder drains in vain',
 		my ($old, $target) = @_;
 		$target->freeze(pid_of($target, qr/walreceiver/));
 		$old->safe_psql('postgres', q{INSERT INTO writes VALUES (-1, (SELECT count(*) FROM writes))});
+		my $log = $old->log_offset;
 		ask_for($target);
-		$old->wait_log(qr/the lease is kept, because running commits did not end in time/, $old->log_offset);
+		$old->wait_log(qr/the lease is kept, because running commits did not end in time/, $log);
 	},
 	'old');
 
