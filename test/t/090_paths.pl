@@ -43,8 +43,9 @@ foreach my $node ($a, $b, $c)
 			sub { status_of($node, $name) eq 'ok ready' });
 	}
 }
-is($a->ask("SELECT status || ' ' || phase FROM leasehold.peers WHERE kind = 'member'"),
-	'ok ready', 'and the member of the store');
+wait_until('a reaches the member of the store', sub {
+	$a->ask("SELECT status || ' ' || phase FROM leasehold.peers WHERE kind = 'member'") eq 'ok ready' });
+pass('and the member of the store');
 foreach my $node ($a, $b, $c)
 {
 	wait_until($node->{leasehold_name} . ' knows the whole matrix',
@@ -74,7 +75,9 @@ $b->start;
 wait_until('b is reached again', sub { status_of($a, 'b') eq 'ok ready' });
 wait_until('the outage has ended',
 	sub { $group->store_query("SELECT count(*) FROM leasehold_store.outage WHERE ended <> 0 AND source = 'a' AND target = 'b'") eq '1' });
-is($a->ask("SELECT count(*) FROM leasehold.outages WHERE source = 'a' AND target = 'b' AND ended > began"), 1, 'a shows it');
+wait_until('a shows it',
+	sub { $a->ask("SELECT count(*) FROM leasehold.outages WHERE source = 'a' AND target = 'b' AND ended > began") eq '1' });
+pass('a shows it');
 my @lines = $a->log_since($offset) =~ /node "b" cannot be reached\n/g;
 is(scalar(@lines), 1, 'logged once');
 

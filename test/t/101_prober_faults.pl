@@ -100,6 +100,8 @@ read_anew();
 wait_until('it has ended', sub {
 	$group->store_query("SELECT ended > began FROM leasehold_store.outage WHERE source = 'a' AND began = 1700000000000000") eq 't' });
 wait_until('mail of another run is gone', sub { $group->store_query('SELECT count(*) FROM leasehold_store.mail') eq '0' });
+wait_until('it is read', sub {
+	$a->ask("SELECT count(*) FROM leasehold.outages WHERE source = 'b' AND target = 'c'") eq '1' });
 like($a->ask("SELECT began::text FROM leasehold.outages WHERE source = 'b' AND target = 'c'"),
 	qr/^\d/, 'what is no time can be shown');
 
