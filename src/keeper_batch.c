@@ -59,13 +59,18 @@ collect(Keeper *keeper, int i, int k, LeaseOp op, ClockTime now,
 	TableLease *lease = tables->lease[k];
 	LeaseState *state = &lease->state;
 	LeaseRequest *request;
+	bool		wants;
 
+	/* most of them, by far */
+	if (lease->wake_at > now + lease->ahead_max)
+		return;
 	/* nobody looks at what does not concern this node any more */
 	if (op == LEASE_OP_LOOK && !lease->takes_part &&
 		state->phase == LEASE_FOLLOWER && lease->wake_at > now)
 		return;
 	state->ahead = ahead_of(state, op);
-	if (lease_wants(state, i, now) == op)
+	wants = lease_wants(state, i, now) == op;
+	if (wants)
 	{
 		request = palloc(sizeof(LeaseRequest));
 		(void) lease_next(state, i, now, request);
@@ -80,6 +85,8 @@ collect(Keeper *keeper, int i, int k, LeaseOp op, ClockTime now,
 		batch->n++;
 	}
 	state->ahead = 0;
+	if (wants)
+		keeper_tables_set_wakeup(lease, now);
 }
 
 bool
@@ -257,6 +264,8 @@ find_due(const KeeperTables *tables, int i, MemberTask *task)
 {
 	uint16		bit = (uint16) (1 << i);
 
+	if ((tables->say_due & bit) == 0)
+		return NULL;
 	for (int k = 0; k < tables->n; k++)
 	{
 		TableLease *lease = tables->lease[k];
@@ -327,13 +336,17 @@ keeper_tables_send_chore(Keeper *keeper, int i, MemberTask task,
 {
 	KeeperTables *tables = keeper->tables;
 	Link	   *link = &keeper->member[i].link;
+	bool		sent;
 
 	switch (task)
 	{
 		case TASK_TABLE_ANSWER:
 		case TASK_READY:
 		case TASK_FAILBACK:
-			return send_due(keeper, i, deadline);
+			sent = send_due(keeper, i, deadline);
+			if (find_due(tables, i, &task) == NULL)
+				tables->say_due &= (uint16) ~(1 << i);
+			return sent;
 		case TASK_MEMBERSHIPS:
 			return store_send_memberships(link, keeper->self.name, deadline);
 		case TASK_PROTECTIONS:

@@ -150,6 +150,15 @@ have_ended(KeeperTables *tables)
 	return true;
 }
 
+/* A lease that is not known yet may have got its slot from a keeper before. */
+static int
+slot_of(const KeeperTables *tables, const char *lease)
+{
+	int			k = keeper_tables_find(tables, lease);
+
+	return k >= 0 ? tables->lease[k]->slot : tables_find_slot(lease);
+}
+
 static void
 publish(Keeper *keeper)
 {
@@ -175,7 +184,7 @@ publish(Keeper *keeper)
 			break;
 		}
 		list->entry[list->n] = *entry;
-		list->entry[list->n++].slot = tables_find_slot(entry->lease);
+		list->entry[list->n++].slot = slot_of(tables, entry->lease);
 	}
 	tables_publish(list);		/* ends with a full barrier */
 	tables->generation = pg_atomic_read_u32(&leasehold_tables->generation);

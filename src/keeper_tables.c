@@ -15,6 +15,7 @@
 #include "opening.h"
 
 #define POLL	CLOCK_MS		/* while one changes hands */
+#define WAITING	(10 * CLOCK_MS)	/* while it waits to be sent with others */
 
 /* ------------------------------------------------------------------------
  * Which there are
@@ -30,7 +31,7 @@ keeper_tables_make(void)
 											"leasehold tables",
 											ALLOCSET_DEFAULT_SIZES);
 	for (int i = 0; i < LEASE_MEMBERS_MAX; i++)
-		tables->memberships[i] = tables->protections[i] = -1;
+		tables->memberships[i] = tables->protections[i] = tables->reached[i] = -1;
 	return tables;
 }
 
@@ -326,6 +327,7 @@ keeper_tables_set_members(Keeper *keeper)
 		tables->memberships[i] = tables->protections[i] = -1;
 		tables->memberships_wanted[i] = tables->protections_wanted[i] = 0;
 		tables->known_told[i] = 0;
+		tables->reached[i] = -1;
 	}
 }
 
@@ -333,7 +335,12 @@ void
 keeper_tables_set_reachable(Keeper *keeper, int i, bool reachable, bool counted)
 {
 	KeeperTables *tables = keeper->tables;
+	int			reached = (reachable ? 1 : 0) | (counted ? 2 : 0);
 
+	/* said again and again */
+	if (tables->reached[i] == reached)
+		return;
+	tables->reached[i] = reached;
 	for (int k = 0; k < tables->n; k++)
 	{
 		LeaseMember *member = &tables->lease[k]->state.member[i];
@@ -644,15 +651,33 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 	if (state->phase == LEASE_FOLLOWER && lease->takes_part)
 		keeper->tables->epoch_to_persist = Max(keeper->tables->epoch_to_persist,
 											   lease_epoch_to_persist(state));
+	keeper->tables->say_due |= lease->answer_due | lease->ready_due |
+		lease->failback_due;
 	lease->due = false;
 	lease->status_due = true;
-	lease->wake_at = lease_wakeup(state, now);
+	lease->draining = state->phase == LEASE_DRAINING;
+	lease->ttl = clock_ms(state->ttl_ms);
+	lease->ahead_max = clock_max(lease_renew_interval(state),
+								 lease_look_interval(state)) / 2;
+	keeper_tables_set_wakeup(lease, now);
+}
+
+/* Whatever waits to be sent need not be turned to for that in every turn. */
+void
+keeper_tables_set_wakeup(TableLease *lease, ClockTime now)
+{
+	const LeaseState *state = &lease->state;
+	ClockTime	at = lease_wakeup(state, now);
+	ClockTime	poll = CLOCK_NEVER;
+
 	if (lease->failback_at > now)
-		lease->wake_at = clock_min(lease->wake_at, lease->failback_at);
+		at = clock_min(at, lease->failback_at);
 	if (state->phase == LEASE_DRAINING || lease->waiting_seq > lease->handled_seq ||
 		lease->prepared_seq > Max(lease->ready_seq, lease->answer_seq) ||
 		(state->phase == LEASE_HOLDER && lease->opened_epoch != state->epoch))
-		lease->wake_at = clock_min(lease->wake_at, now + POLL);
+		poll = now + POLL;
+	lease->wake_at = clock_min(at, poll);
+	lease->turn_at = clock_min(at > now ? at : now + WAITING, poll);
 }
 
 static void
@@ -663,11 +688,11 @@ count_all(KeeperTables *tables)
 	for (int k = 0; k < tables->n; k++)
 	{
 		const TableLease *lease = tables->lease[k];
-		ClockTime	ttl = clock_ms(lease->state.ttl_ms);
 
-		tables->ndraining += lease->state.phase == LEASE_DRAINING;
-		if (lease->takes_part && (tables->ttl_min == 0 || ttl < tables->ttl_min))
-			tables->ttl_min = ttl;
+		tables->ndraining += lease->draining;
+		if (lease->takes_part &&
+			(tables->ttl_min == 0 || lease->ttl < tables->ttl_min))
+			tables->ttl_min = lease->ttl;
 	}
 }
 
@@ -686,7 +711,7 @@ keeper_tables_turn(Keeper *keeper, bool able, ClockTime now)
 	{
 		TableLease *lease = tables->lease[k];
 
-		if (all || lease->due || now >= lease->wake_at)
+		if (all || lease->due || now >= lease->turn_at)
 			turn(keeper, lease, now);
 	}
 	count_all(tables);

@@ -20,19 +20,25 @@
 
 typedef struct TableLease
 {
+	/* first what is looked at for all of them in every turn */
+	ClockTime	wake_at;		/* when something will happen, or be sent */
+	ClockTime	turn_at;		/* the same, but for what waits to be sent */
+	ClockTime	ahead_max;		/* how much earlier it may be sent */
+	ClockTime	ttl;			/* as of its last turn ... */
+	bool		draining;		/* ... and so is this */
+	bool		due;			/* something happened to it */
+	bool		status_due;		/* to be published */
+	bool		takes_part;		/* this node is a member of the lease */
+
 	char		name[LEASEHOLD_NAME_LEN];
 	int			slot;
 	LeaseState	state;
-	bool		takes_part;		/* this node is a member of the lease */
 	uint16		read_at;		/* by member of the store: it was read there ... */
 	uint16		part_at;		/* ... and said that this node is one */
 	int32		priority;
 	bool		first_choice;	/* no other node has as high a priority */
 	int			nbetter;
 	uint16		better[TABLE_BETTER_MAX];	/* indexes of KeeperTables.peer */
-	bool		due;			/* something happened to it */
-	ClockTime	wake_at;		/* ... or will */
-	bool		status_due;		/* to be published */
 	NodeState	told_state;		/* as last logged */
 
 	/* requests */
@@ -85,6 +91,8 @@ typedef struct KeeperTables
 	char	  (*peer)[LEASEHOLD_NAME_LEN];
 	TableBatch	batch[LEASE_MEMBERS_MAX];
 	bool		able;			/* what holds for all of them, as last seen */
+	int			reached[LEASE_MEMBERS_MAX]; /* ... by member; -1: not known */
+	uint16		say_due;		/* by member: some lease has what send_due() says */
 	bool		list_due;		/* slots have changed since it was published */
 	int			ndraining;
 	int			nparts;			/* how many this node takes part in */
@@ -138,6 +146,9 @@ extern int	keeper_tables_find(const KeeperTables *tables, const char *name);
 /* Time passes: lose, win, begin to acquire, drain, open. */
 extern void keeper_tables_turn(Keeper *keeper, bool able, ClockTime now);
 extern ClockTime keeper_tables_wakeup(const Keeper *keeper, ClockTime now);
+
+/* When it has to be turned to again, after a turn and after each message. */
+extern void keeper_tables_set_wakeup(TableLease *lease, ClockTime now);
 
 /* The deadline for every backend.  Before any message that promises less. */
 extern void keeper_tables_publish_fence(TableLease *lease);
