@@ -274,7 +274,7 @@ keeper_moves_follow_requests(Keeper *keeper, TableLease *lease, ClockTime now)
 		strcmp(request->reserved_for, keeper->self.name) == 0;
 	/* whoever is about to get it looks as often as it can */
 	state->look_setting_ms = to_us && state->phase == LEASE_FOLLOWER ?
-		5 : keeper->look_ms;
+		5 : keeper_tables_look_ms(keeper, lease);
 	if (request->handover_to[0] == '\0')
 		lease->waiting_seq = 0;
 	else if (state->phase == LEASE_HOLDER &&

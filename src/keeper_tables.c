@@ -656,10 +656,27 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 	lease->due = false;
 	lease->status_due = true;
 	lease->draining = state->phase == LEASE_DRAINING;
+	lease->following = state->phase == LEASE_FOLLOWER && lease->takes_part;
 	lease->ttl = clock_ms(state->ttl_ms);
 	lease->ahead_max = clock_max(lease_renew_interval(state),
 								 lease_look_interval(state)) / 2;
 	keeper_tables_set_wakeup(lease, now);
+}
+
+/*
+ * The more there are, the rarer, down to how often they are renewed: a takeover
+ * is later by that much, and the member has no more than 4000 rows a second to
+ * show to this node.
+ */
+int32
+keeper_tables_look_ms(const Keeper *keeper, const TableLease *lease)
+{
+	int32		ttl_ms = lease->state.ttl_ms;
+	int32		alone = Min(Max(ttl_ms / 20, 20), 500);
+
+	if (keeper->look_ms > 0)
+		return keeper->look_ms;
+	return Min(alone + keeper->tables->nfollowing / 4, Max(alone, ttl_ms / 5));
 }
 
 /* Whatever waits to be sent need not be turned to for that in every turn. */
@@ -683,13 +700,14 @@ keeper_tables_set_wakeup(TableLease *lease, ClockTime now)
 static void
 count_all(KeeperTables *tables)
 {
-	tables->ndraining = 0;
+	tables->ndraining = tables->nfollowing = 0;
 	tables->ttl_min = 0;
 	for (int k = 0; k < tables->n; k++)
 	{
 		const TableLease *lease = tables->lease[k];
 
 		tables->ndraining += lease->draining;
+		tables->nfollowing += lease->following;
 		if (lease->takes_part &&
 			(tables->ttl_min == 0 || lease->ttl < tables->ttl_min))
 			tables->ttl_min = lease->ttl;

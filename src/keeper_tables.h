@@ -25,7 +25,8 @@ typedef struct TableLease
 	ClockTime	turn_at;		/* the same, but for what waits to be sent */
 	ClockTime	ahead_max;		/* how much earlier it may be sent */
 	ClockTime	ttl;			/* as of its last turn ... */
-	bool		draining;		/* ... and so is this */
+	bool		draining;		/* ... and so are these */
+	bool		following;
 	bool		due;			/* something happened to it */
 	bool		status_due;		/* to be published */
 	bool		takes_part;		/* this node is a member of the lease */
@@ -95,6 +96,7 @@ typedef struct KeeperTables
 	uint16		say_due;		/* by member: some lease has what send_due() says */
 	bool		list_due;		/* slots have changed since it was published */
 	int			ndraining;
+	int			nfollowing;
 	int			nparts;			/* how many this node takes part in */
 	ClockTime	ttl_min;		/* the shortest of them, 0: there is none */
 	int64		epoch_to_persist;
@@ -146,6 +148,9 @@ extern int	keeper_tables_find(const KeeperTables *tables, const char *name);
 /* Time passes: lose, win, begin to acquire, drain, open. */
 extern void keeper_tables_turn(Keeper *keeper, bool able, ClockTime now);
 extern ClockTime keeper_tables_wakeup(const Keeper *keeper, ClockTime now);
+
+/* How often to look at it while this node follows, in ms. */
+extern int32 keeper_tables_look_ms(const Keeper *keeper, const TableLease *lease);
 
 /* When it has to be turned to again, after a turn and after each message. */
 extern void keeper_tables_set_wakeup(TableLease *lease, ClockTime now);
