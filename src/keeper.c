@@ -30,6 +30,7 @@
 #define LAST_WORDS_MAX	(2 * CLOCK_S)	/* after the postmaster's death */
 #define RENAME_GRACE	CLOCK_S
 #define TABLE_EPOCHS	16
+#define UNGOVERNED_LOOK_MS	3000	/* at what the members say of themselves */
 #define END_ANSWER_MAX	(CLOCK_S / 4)	/* for the steward's answer */
 
 /* ------------------------------------------------------------------------
@@ -74,7 +75,8 @@ take_intervals(Keeper *keeper, bool first)
 	}
 	keeper->lease.margin_setting_ms = keeper->margin_ms;
 	keeper->lease.renew_setting_ms = keeper->renew_ms;
-	keeper->lease.look_setting_ms = keeper->look_ms;
+	keeper->lease.look_setting_ms = keeper->name[0] != '\0' ? keeper->look_ms :
+		Max(keeper->look_ms, UNGOVERNED_LOOK_MS);
 	keeper_tables_take_intervals(keeper);
 }
 

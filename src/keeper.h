@@ -54,6 +54,7 @@ typedef struct KeeperMember
 	Link		link;
 	bool		ready;			/* identified, session prepared */
 	MemberTask	task;
+	bool		batched;		/* the last thing but chores was a batch */
 	LeaseRequest request;		/* of TASK_LEASE */
 	ClockTime	sent_at;
 	ClockTime	rest_until;		/* back-off after a failure */

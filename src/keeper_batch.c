@@ -190,6 +190,11 @@ take_head(Keeper *keeper, int i, const StoreBatchHead *head, LeaseOp op,
 
 	tables->protections_wanted[i] = head->protections;
 	tables->memberships_wanted[i] = head->memberships;
+	/* as much as a look for a lease of the instance tells, if there is none */
+	if (keeper->name[0] == '\0' && member->head_known &&
+		head->generation == member->head.generation &&
+		head->settled == member->head.settled)
+		keeper->lease.member[i].looked_at = member->sent_at;
 	if (op == LEASE_OP_RENEW && head->node_present)
 	{
 		election_watch_name(&member->name, true, head->node_incarnation,

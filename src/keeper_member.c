@@ -510,7 +510,20 @@ nodes_interval(const Keeper *keeper)
 		return NODES_URGENT;
 	if (keeper_misses_leader(keeper))
 		return lease_look_interval(lease);
+	/* no lease of the instance waits for a word of theirs */
+	if (keeper->name[0] == '\0')
+		return 2 * beat_interval(keeper);
 	return clock_max(beat_interval(keeper), CLOCK_S / 4);
+}
+
+/* For the views alone: the more there are, the more it costs to read them all. */
+static ClockTime
+leases_interval(const Keeper *keeper)
+{
+	ClockTime	of_many = leasehold_shared->survey->nleases * (10 * CLOCK_MS);
+
+	return clock_max(clock_max(beat_interval(keeper), 2 * CLOCK_S),
+					 clock_min(of_many, 30 * CLOCK_S));
 }
 
 /* Only one member is asked for the rows that the views show. */
@@ -581,7 +594,7 @@ next_chore(const Keeper *keeper, int i, ClockTime now)
 		if (keeper->nodes_wanted > keeper->nodes_read ||
 			now >= keeper->nodes_at + nodes_interval(keeper))
 			return TASK_NODES;
-		if (now >= keeper->leases_at + clock_max(beat_interval(keeper), 2 * CLOCK_S))
+		if (now >= keeper->leases_at + leases_interval(keeper))
 			return TASK_LEASES;
 		if (now >= keeper->history_at + 30 * CLOCK_S ||
 			(keeper->history_epoch != keeper->lease.highest_epoch &&
@@ -653,6 +666,7 @@ member_advance(Keeper *keeper, int i, ClockTime now)
 		return;
 	keeper_set_reachable(keeper, i, true, member->standing == ROSTER_COUNTED);
 	keeper->lease.member[i].occupied = false;
+	chore = next_chore(keeper, i, now);
 
 	if (!member->notify_due &&
 		lease_next(&keeper->lease, i, now, &member->request))
@@ -661,15 +675,18 @@ member_advance(Keeper *keeper, int i, ClockTime now)
 		member->task = TASK_LEASE;
 		sent = send_lease(keeper, i, now, deadline);
 	}
-	else if (!member->notify_due &&
+	/* of many leases there may always be one that has something to say */
+	else if (!(chore != TASK_NONE && (member->notify_due || member->batched)) &&
 			 keeper_batch_next(keeper, i, now, deadline, &sent))
 	{
 		member->task = TASK_BATCH;
+		member->batched = true;
 		keeper->lease.member[i].occupied = true;
 	}
-	else if ((chore = next_chore(keeper, i, now)) != TASK_NONE)
+	else if (chore != TASK_NONE)
 	{
 		member->task = chore;
+		member->batched = false;
 		keeper->lease.member[i].occupied = true;
 		sent = send_chore(keeper, i, chore, now, deadline);
 	}
