@@ -395,6 +395,8 @@ before_utility_on_tables(const PlannedStmt *pstmt, FenceWrite *what,
 
 	if (fence_tables_look())
 		fence_notes_list();
+	if (*what == FENCE_DDL && fence_tables_here && fence_drops_extension(statement))
+		fence_refuse_drop();
 	if (*what == FENCE_DDL)
 		fence_check_rename(statement);
 	if (*what == FENCE_PREPARES && (fence_transaction.wrote & FENCE_WROTE_TABLES))

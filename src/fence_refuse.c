@@ -201,6 +201,11 @@ fence_refuse_drop(void)
 	FenceNotice notice;
 
 	read_notice(&notice);
+	if (notice.lease[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot drop extension \"leasehold\" while tables of this database are protected"),
+				 errhint("Call leasehold.unprotect() for each of them first.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_IN_USE),
 			 errmsg("cannot drop extension \"leasehold\" while lease \"%s\" governs this node",

@@ -161,6 +161,7 @@ typedef struct Keeper
 	ClockTime	leases_at;
 	ClockTime	history_at;
 	int64		history_epoch;
+	int64		history_moves;	/* of leases of tables, when it was read */
 
 	struct KeeperTables *tables;	/* keeper_tables.h */
 

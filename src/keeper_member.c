@@ -598,7 +598,9 @@ next_chore(const Keeper *keeper, int i, ClockTime now)
 			return TASK_LEASES;
 		if (now >= keeper->history_at + 30 * CLOCK_S ||
 			(keeper->history_epoch != keeper->lease.highest_epoch &&
-			 now >= keeper->history_at + CLOCK_S / 4))
+			 now >= keeper->history_at + CLOCK_S / 4) ||
+			(keeper->history_moves != keeper->tables->moves &&
+			 now >= keeper->history_at + CLOCK_S))
 			return TASK_HISTORY;
 	}
 	return TASK_NONE;
@@ -641,6 +643,7 @@ send_chore(Keeper *keeper, int i, MemberTask task, ClockTime now,
 			return store_send_leases(link, deadline);
 		case TASK_HISTORY:
 			keeper->history_at = now;
+			keeper->history_moves = keeper->tables->moves;
 			return store_send_history(link, SURVEY_HISTORY_MAX, deadline);
 		default:
 			return keeper_tables_send_chore(keeper, i, task, deadline);

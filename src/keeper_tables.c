@@ -622,6 +622,20 @@ stagger_of(const Keeper *keeper, const TableLease *lease)
 	return n * 2 * lease_look_interval(&lease->state);
 }
 
+/* Has it changed hands, or been given up?  Then the history has grown. */
+static void
+note_moves(KeeperTables *tables, TableLease *lease)
+{
+	const LeaseRow *best = lease_best_row(&lease->state);
+	bool		held = best != NULL && best->holder[0] != '\0';
+	int64		epoch = best != NULL ? best->epoch : 0;
+
+	if (lease->seen_epoch != epoch || lease->seen_held != held)
+		tables->moves++;
+	lease->seen_epoch = epoch;
+	lease->seen_held = held;
+}
+
 /* One lease's turn. */
 static void
 turn(Keeper *keeper, TableLease *lease, ClockTime now)
@@ -651,6 +665,7 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 	if (state->phase == LEASE_FOLLOWER && lease->takes_part)
 		keeper->tables->epoch_to_persist = Max(keeper->tables->epoch_to_persist,
 											   lease_epoch_to_persist(state));
+	note_moves(keeper->tables, lease);
 	keeper->tables->say_due |= lease->answer_due | lease->ready_due |
 		lease->failback_due;
 	lease->due = false;

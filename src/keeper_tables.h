@@ -41,6 +41,8 @@ typedef struct TableLease
 	int			nbetter;
 	uint16		better[TABLE_BETTER_MAX];	/* indexes of KeeperTables.peer */
 	NodeState	told_state;		/* as last logged */
+	int64		seen_epoch;		/* as its row was last seen */
+	bool		seen_held;
 
 	/* requests */
 	ClockTime	acquire_until;	/* somebody asked for it until then */
@@ -95,6 +97,7 @@ typedef struct KeeperTables
 	int			reached[LEASE_MEMBERS_MAX]; /* ... by member; -1: not known */
 	uint16		say_due;		/* by member: some lease has what send_due() says */
 	bool		list_due;		/* slots have changed since it was published */
+	int64		moves;			/* rises when one is seen to change hands */
 	int			ndraining;
 	int			nfollowing;
 	int			nparts;			/* how many this node takes part in */

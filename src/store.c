@@ -126,7 +126,8 @@ static const char leases_sql[] =
 static const char history_sql[] =
 "SELECT lease, epoch, from_node, to_node, reason,"
 " CAST(extract(epoch FROM at) * 1000000 AS bigint)"
-" FROM leasehold_store.history ORDER BY lease, epoch DESC, to_node LIMIT $1";
+" FROM leasehold_store.history ORDER BY at DESC, lease, epoch DESC, to_node"
+" LIMIT $1";
 
 static const char answer_sql[] =
 "UPDATE leasehold_store.lease SET handover_to = '', answer = $3"

@@ -72,6 +72,17 @@ eval { $session->quit };
 $a->thaw;
 
 # ---------------------------------------------------------------------------
+# The history follows, the extension stays
+# ---------------------------------------------------------------------------
+
+LeaseholdTest::wait_until('a shows who took two', sub {
+		$a->safe_psql('postgres', "SELECT string_agg(to_node, ',' ORDER BY epoch) FROM leasehold.history WHERE lease = 'two' AND to_node <> ''") eq 'a,b' }, 20);
+pass('the view of the history follows the leases of tables');
+my ($state, $message) = $a->try('DROP EXTENSION leasehold');
+is($state, '55006', 'the extension is not dropped while tables of the database are protected');
+like($message, qr/while tables of this database are protected/, '... and says why');
+
+# ---------------------------------------------------------------------------
 # Fail-back
 # ---------------------------------------------------------------------------
 
