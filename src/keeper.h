@@ -3,7 +3,8 @@
  *		The keeper's own state, shared by the files that make up the keeper.
  *
  * Layer 4.  keeper.c is the loop and the life of the process, keeper_member.c
- * the conversation with one member, keeper_list.c what the members make up
+ * the conversation with one member, keeper_chores.c what it is about besides the
+ * leases, keeper_list.c what the members make up
  * together, keeper_drain.c giving the lease up, keeper_publish.c what others get
  * to see; of a primary and its standbys, keeper_instance.c what this instance is
  * and shall become, keeper_sync.c whom commits wait for.
@@ -191,6 +192,16 @@ extern bool member_release_pending(const Keeper *keeper, int i);
 
 /* Drop the connection; what was under way is ambiguous (R5). */
 extern void member_close(Keeper *keeper, int i, ClockTime now);
+
+/* ---- keeper_chores.c ---- */
+
+/* Is there anything besides the leases to say to this member? */
+extern MemberTask keeper_next_chore(const Keeper *keeper, int i, ClockTime now);
+extern bool keeper_send_chore(Keeper *keeper, int i, MemberTask task,
+							  ClockTime now, ClockTime deadline);
+
+/* When there will be. */
+extern ClockTime keeper_chore_due(const Keeper *keeper, int i, ClockTime now);
 
 /* ---- keeper_list.c ---- */
 

@@ -62,17 +62,9 @@ keeper_acquire_reason(const Keeper *keeper, int i)
  * ------------------------------------------------------------------------
  */
 
-/*
- * The epoch changes only while the deadline is 0, so that a backend which sees
- * an open deadline sees the epoch that belongs to it (see shared.h).
- */
 void
 publish_fence(Keeper *keeper)
 {
-	FenceLease *fence = &leasehold_shared->fence.instance;
-	uint64		deadline = (uint64) lease_deadline(&keeper->lease);
-	uint64		epoch = (uint64) keeper->lease.epoch;
-
 	/* what a keeper started anew must know, before it can matter */
 	pg_atomic_write_u64(&leasehold_shared->version,
 						(uint64) keeper->lease.version);
@@ -81,18 +73,9 @@ publish_fence(Keeper *keeper)
 	pg_atomic_write_u64(&leasehold_shared->highest_epoch,
 						(uint64) keeper->lease.highest_epoch);
 
-	if (pg_atomic_read_u64(&fence->deadline) == deadline &&
-		(deadline == 0 || pg_atomic_read_u64(&fence->epoch) == epoch))
-		return;
-	if (deadline != 0 && pg_atomic_read_u64(&fence->epoch) != epoch)
-	{
-		pg_atomic_write_u64(&fence->deadline, 0);
-		pg_memory_barrier();
-		pg_atomic_write_u64(&fence->epoch, epoch);
-	}
-	pg_memory_barrier();
-	pg_atomic_write_u64(&fence->deadline, deadline);
-	pg_memory_barrier();
+	shared_publish_lease(&leasehold_shared->fence.instance,
+						 (uint64) lease_deadline(&keeper->lease),
+						 (uint64) keeper->lease.epoch);
 }
 
 /* ------------------------------------------------------------------------

@@ -161,6 +161,9 @@ extern void keeper_tables_set_wakeup(TableLease *lease, ClockTime now);
 /* The deadline for every backend.  Before any message that promises less. */
 extern void keeper_tables_publish_fence(TableLease *lease);
 
+/* For views: only what has changed, and only if no reader stands in the way. */
+extern void keeper_tables_publish_status(Keeper *keeper, ClockTime now);
+
 /* Who takes part in what, as one member of the store says. */
 extern void keeper_tables_take_memberships(Keeper *keeper, int i,
 										   const PGresult *result);

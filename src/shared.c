@@ -292,6 +292,29 @@ shared_read(SharedPage *page, void *data)
 	return false;
 }
 
+/*
+ * The epoch changes only while the deadline is 0, so that a backend which sees
+ * an open deadline sees the epoch that belongs to it.
+ */
+void
+shared_publish_lease(FenceLease *lease, uint64 deadline, uint64 epoch)
+{
+	bool		other = pg_atomic_read_u64(&lease->epoch) != epoch;
+
+	if (pg_atomic_read_u64(&lease->deadline) == deadline &&
+		(deadline == 0 || !other))
+		return;
+	if (deadline != 0 && other)
+	{
+		pg_atomic_write_u64(&lease->deadline, 0);
+		pg_memory_barrier();
+		pg_atomic_write_u64(&lease->epoch, epoch);
+	}
+	pg_memory_barrier();
+	pg_atomic_write_u64(&lease->deadline, deadline);
+	pg_memory_barrier();
+}
+
 void
 shared_read_notice(FenceNotice *notice)
 {

@@ -450,6 +450,9 @@ shared_lease_epoch(FenceLease *lease)
 	return now < deadline ? epoch : 0;
 }
 
+/* The writer's side: [keeper] */
+extern void shared_publish_lease(FenceLease *lease, uint64 deadline, uint64 epoch);
+
 /* Copy the notice for error messages; all empty if none was published. */
 extern void shared_read_notice(FenceNotice *notice);
 
