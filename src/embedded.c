@@ -105,6 +105,8 @@ start_worker(Embedded *embedded, int stage, ClockTime now)
 					"The server has no free worker process: raise max_worker_processes.");
 		return;
 	}
+	/* by the time it has ended, another lease may be asked for */
+	strlcpy(embedded->making_for, settings_lease(), sizeof(embedded->making_for));
 	embedded->stage = stage;
 	embedded->next = now + POLL;
 }
@@ -131,7 +133,7 @@ judge_worker(Embedded *embedded, ClockTime now)
 	embedded->failures = 0;
 	embedded->stage = STAGE_NONE;
 	embedded->started_at = 0;
-	strlcpy(embedded->made_for, settings_lease(), sizeof(embedded->made_for));
+	strlcpy(embedded->made_for, embedded->making_for, sizeof(embedded->made_for));
 	shared_wake_keeper();
 }
 

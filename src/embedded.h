@@ -22,6 +22,7 @@ typedef struct Embedded
 	ClockTime	started_at;		/* when the store was first asked for; or 0 */
 	int			failures;
 	char		made_for[LEASEHOLD_NAME_LEN];	/* the lease that it has */
+	char		making_for[LEASEHOLD_NAME_LEN]; /* ... that its worker makes */
 } Embedded;
 
 extern void embedded_init(Embedded *embedded);
