@@ -473,6 +473,7 @@ follow_end(Keeper *keeper, ClockTime now)
 	switch (pg_atomic_read_u32(question))
 	{
 		case END_OF_KEEPER:
+			keeper_tables_leave_to_successor(keeper, now);
 			ereport(LOG,
 					(errmsg("leasehold: the keeper was told to end, and its successor goes on")));
 			proc_exit(1);

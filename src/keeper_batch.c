@@ -192,10 +192,14 @@ take_head(Keeper *keeper, int i, const StoreBatchHead *head, LeaseOp op,
 	tables->memberships_wanted[i] = head->memberships;
 	/* as much as a look for a lease of the instance tells, if there is none */
 	if (keeper->name[0] == '\0' && member->head_known &&
+		member->name.present &&
+		member->name.incarnation == keeper->lease.incarnation &&
 		head->generation == member->head.generation &&
 		head->settled == member->head.settled)
 		keeper->lease.member[i].looked_at = member->sent_at;
-	if (op == LEASE_OP_RENEW && head->node_present)
+	if (op == LEASE_OP_RENEW && !head->node_present)
+		keeper->lease.member[i].look_now = true;	/* whose is the name now? (R8) */
+	else if (op == LEASE_OP_RENEW)
 	{
 		election_watch_name(&member->name, true, head->node_incarnation,
 							head->node_beat, now);
@@ -295,6 +299,7 @@ send_due(Keeper *keeper, int i, ClockTime deadline)
 	const LeaseRow *request;
 
 	keeper->member[i].notify_due = keeper->member[i].server.notifies;
+	keeper->tables->told[i] = lease;
 	switch (task)
 	{
 		case TASK_TABLE_ANSWER:
@@ -365,6 +370,23 @@ keeper_tables_send_chore(Keeper *keeper, int i, MemberTask task,
 	}
 }
 
+static void
+tell_again(KeeperTables *tables, int i, MemberTask task)
+{
+	uint16		bit = (uint16) (1 << i);
+	TableLease *lease = tables->told[i];
+
+	if (task == TASK_KNOWN)
+		tables->known_told[i] = 0;
+	else if (task == TASK_READY)
+		lease->ready_due |= bit;
+	else if (task == TASK_TABLE_ANSWER)
+		lease->answer_due |= bit;
+	else
+		return;
+	tables->say_due |= bit;
+}
+
 void
 keeper_tables_chore_done(Keeper *keeper, int i, MemberTask task,
 						 const PGresult *result)
@@ -373,10 +395,7 @@ keeper_tables_chore_done(Keeper *keeper, int i, MemberTask task,
 
 	/* what could not be read, or told, is tried again */
 	if (result == NULL)
-	{
-		if (task == TASK_KNOWN)
-			tables->known_told[i] = 0;
-	}
+		tell_again(tables, i, task);
 	else if (task == TASK_MEMBERSHIPS)
 		keeper_tables_take_memberships(keeper, i, result);
 	else if (task == TASK_PROTECTIONS)

@@ -348,7 +348,9 @@ got_result(Keeper *keeper, int i, PGresult *result, ClockTime now)
 		case TASK_JOIN:
 			clear_fault(member);
 			/* no row: somebody else has the name now; a look will tell */
-			if (PQntuples(result) == 1)
+			if (PQntuples(result) != 1)
+				keeper->lease.member[i].look_now = true;
+			else
 			{
 				note_written(keeper, i, true);
 				election_watch_name(&member->name, true,

@@ -121,6 +121,14 @@ undo_drain(Keeper *keeper, TableLease *lease, const char *why, ClockTime now)
 	lease_undo_drain(&lease->state, now);
 }
 
+bool
+keeper_moves_keeps_row(const TableLease *lease)
+{
+	return lease->state.frozen ||
+		(lease->drain_why == DRAIN_SHUTDOWN &&
+		 setting_on_shutdown == ON_SHUTDOWN_KEEP);
+}
+
 static void
 end_drain(Keeper *keeper, TableLease *lease, bool drained, ClockTime now)
 {
@@ -131,17 +139,16 @@ end_drain(Keeper *keeper, TableLease *lease, bool drained, ClockTime now)
 		undo_drain(keeper, lease, "running commits did not end in time", now);
 	else if (optional && lease->state.frozen)
 		undo_drain(keeper, lease, "it is paused", now);
-	else if (!lease->state.frozen &&
-			 (lease->drain_why != DRAIN_SHUTDOWN ||
-			  setting_on_shutdown == ON_SHUTDOWN_RELEASE))
+	else if (!keeper_moves_keeps_row(lease))
 	{
 		/* how far this epoch has come is told only if it was looked */
 		if (!drained || lease->flush_asked == 0)
 			lease->state.lsn = 0;
 		lease_drained(&lease->state, now);
 	}
-	else
+	else if (!keeper->ending)
 		lease_close(&lease->state, now);
+	/* else it is kept for the next run, and this one ends */
 }
 
 static bool
@@ -193,6 +200,21 @@ address_of(const Keeper *keeper, const char *name)
 	return "";
 }
 
+/* One member that has heard of it will do. */
+static bool
+is_target_ready(const LeaseState *state, int64 seq)
+{
+	for (int i = 0; i < state->nmembers; i++)
+	{
+		const LeaseMember *member = &state->member[i];
+
+		if (rule_counts(member) && member->seen && member->row.present &&
+			member->row.request_seq == seq && member->row.ready_seq == seq)
+			return true;
+	}
+	return false;
+}
+
 /* The holder: once the target is ready, or will not be. */
 static void
 serve_handover(Keeper *keeper, TableLease *lease, const LeaseRow *request,
@@ -201,13 +223,14 @@ serve_handover(Keeper *keeper, TableLease *lease, const LeaseRow *request,
 	int64		seq = request->request_seq;
 	bool		to_us = strcmp(request->handover_to, keeper->self.name) == 0;
 	bool		paused = lease->state.frozen || request->pause_wanted;
+	bool		ready = is_target_ready(&lease->state, seq);
 
 	if (lease->waiting_seq != seq)
 	{
 		lease->waiting_seq = seq;
 		lease->waiting_since = now;
 	}
-	if (!to_us && !paused && request->ready_seq != seq &&
+	if (!to_us && !paused && !ready &&
 		now < lease->waiting_since + PREPARE_MAX)
 		return;
 	lease->handled_seq = seq;
@@ -215,7 +238,7 @@ serve_handover(Keeper *keeper, TableLease *lease, const LeaseRow *request,
 		answer(keeper, lease, seq, STORE_ANSWER_HELD);
 	else if (paused)
 		answer(keeper, lease, seq, "the lease is paused");
-	else if (request->ready_seq == seq)
+	else if (ready)
 		keeper_moves_begin_drain(lease, DRAIN_HANDOVER, request->handover_to,
 								 clock_min(DRAIN_MAX, clock_ms(lease->state.ttl_ms) / 2),
 								 now);
@@ -275,6 +298,10 @@ keeper_moves_follow_requests(Keeper *keeper, TableLease *lease, ClockTime now)
 	/* whoever is about to get it looks as often as it can */
 	state->look_setting_ms = to_us && state->phase == LEASE_FOLLOWER ?
 		5 : keeper_tables_look_ms(keeper, lease);
+	/* one that was withdrawn is not waited for any more */
+	if ((!to_us || state->phase != LEASE_FOLLOWER) &&
+		lease->prepared_seq > lease->ready_seq)
+		lease->prepared_seq = 0;
 	if (request->handover_to[0] == '\0')
 		lease->waiting_seq = 0;
 	else if (state->phase == LEASE_HOLDER &&
@@ -342,30 +369,33 @@ keeper_moves_serve_box(Keeper *keeper, const KeeperBox *box, ClockTime now)
  * ------------------------------------------------------------------------
  */
 
-/* Its name is not in a row that was released; its incarnation still is. */
-static const char *
-node_of_run(const Keeper *keeper, uint64 incarnation)
-{
-	for (int k = 0; k < keeper->nnodes; k++)
-		if (keeper->node[k].incarnation == incarnation)
-			return keeper->node[k].name;
-	return "";
-}
-
-/* When the race for it begins: whose was it, and how far had that come? */
+/*
+ * When the race for it begins: who wrote its tables last, and how far did that
+ * come?  Whoever has held it since without opening it leaves in the row what it
+ * found there.  A position stands there only if the writer itself let go.
+ */
 void
 keeper_moves_note_source(Keeper *keeper, TableLease *lease)
 {
-	const LeaseRow *best = lease_best_row(&lease->state);
+	const LeaseState *state = &lease->state;
+	const LeaseWrote *last = NULL;
 
-	if (best == NULL)
-		return;
-	strlcpy(lease->from, best->holder[0] != '\0' ? best->holder :
-			node_of_run(keeper, best->incarnation), sizeof(lease->from));
-	lease->handed = strcmp(best->reserved_for, keeper->self.name) == 0;
-	/* only a release says how far an epoch has come */
-	lease->from_lsn = best->holder[0] == '\0' &&
-		best->wrote.epoch == best->epoch ? best->wrote.lsn : 0;
+	lease->handed = false;
+	for (int i = 0; i < state->nmembers; i++)
+	{
+		const LeaseMember *member = &state->member[i];
+		const LeaseWrote *wrote = &member->row.wrote;
+
+		if (!rule_counts(member) || !member->seen || !member->row.present)
+			continue;
+		lease->handed |= member->row.holder[0] == '\0' &&
+			strcmp(member->row.reserved_for, keeper->self.name) == 0;
+		if (last == NULL || wrote->epoch > last->epoch ||
+			(wrote->epoch == last->epoch && wrote->lsn > last->lsn))
+			last = wrote;
+	}
+	strlcpy(lease->from, last != NULL ? last->sync_set : "", sizeof(lease->from));
+	lease->from_lsn = last != NULL ? last->lsn : 0;
 }
 
 static void
@@ -392,6 +422,7 @@ open_lease(Keeper *keeper, TableLease *lease)
 	lease->opened_epoch = state->epoch;
 	state->told_epoch = state->epoch;
 	state->writable = true;
+	strlcpy(state->sync_set, keeper->self.name, sizeof(state->sync_set));
 	state->lsn = 0;
 	for (int i = 0; i < keeper->n; i++)
 		state->member[i].renewed_at = 0;

@@ -126,6 +126,13 @@ keeper_protect_is_current(const Keeper *keeper)
  * ------------------------------------------------------------------------
  */
 
+/* COMMIT PREPARED has no xid of its own. */
+static bool
+is_in_commit(int place)
+{
+	return pg_atomic_read_u32(&fence_shared->backends[place].backend.in_commit) != 0;
+}
+
 /* Transactions that may have written before they could know of the list. */
 static void
 note_running(KeeperTables *tables)
@@ -136,6 +143,11 @@ note_running(KeeperTables *tables)
 											 sizeof(TransactionId) * tables->nplaces);
 	for (int p = 0; p < tables->nplaces; p++)
 		tables->running[p] = compat_proc(p)->xid;
+	if (tables->in_commit == NULL)
+		tables->in_commit = MemoryContextAlloc(tables->context,
+											   sizeof(bool) * fence_shared->nbackends);
+	for (int p = 0; p < fence_shared->nbackends; p++)
+		tables->in_commit[p] = is_in_commit(p);
 	tables->waiting = true;
 }
 
@@ -147,6 +159,12 @@ have_ended(KeeperTables *tables)
 		if (TransactionIdIsValid(tables->running[p]) &&
 			compat_proc(p)->xid == tables->running[p])
 			return false;
+	for (int p = 0; p < fence_shared->nbackends; p++)
+	{
+		tables->in_commit[p] = tables->in_commit[p] && is_in_commit(p);
+		if (tables->in_commit[p])
+			return false;
+	}
 	return true;
 }
 

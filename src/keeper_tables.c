@@ -147,6 +147,12 @@ make_lease(Keeper *keeper, const char *name, int slot)
 							keeper->lease.member[i].counted);
 	lease->told_state = NODE_FOLLOWER;
 	lease->due = true;
+	/* until a majority says otherwise */
+	if (state->phase == LEASE_HOLDER)
+	{
+		lease->takes_part = true;
+		keeper->tables->nparts++;
+	}
 	return lease;
 }
 
@@ -545,6 +551,7 @@ keeper_tables_turn(Keeper *keeper, bool able, ClockTime now)
 		keeper_protect_is_current(keeper);
 	all = able != tables->able;
 	tables->able = able;
+	tables->turned_at = now;
 	for (int k = 0; k < tables->n; k++)
 	{
 		TableLease *lease = tables->lease[k];
@@ -567,8 +574,8 @@ keeper_tables_wakeup(const Keeper *keeper, ClockTime now)
 	ClockTime	at = CLOCK_NEVER;
 
 	for (int k = 0; k < tables->n; k++)
-		if (tables->lease[k]->wake_at > now)
-			at = clock_min(at, tables->lease[k]->wake_at);
+		if (tables->lease[k]->wake_at > tables->turned_at)
+			at = clock_min(at, clock_max(now, tables->lease[k]->wake_at));
 	if (tables->waiting)
 		at = clock_min(at, now + 5 * CLOCK_MS);
 	return at;
@@ -607,6 +614,16 @@ keeper_tables_begin_end(Keeper *keeper, ClockTime limit, ClockTime now)
 	}
 }
 
+void
+keeper_tables_leave_to_successor(Keeper *keeper, ClockTime now)
+{
+	KeeperTables *tables = keeper->tables;
+
+	for (int k = 0; k < tables->n; k++)
+		if (lease_undo_drain(&tables->lease[k]->state, now))
+			keeper_tables_publish_fence(tables->lease[k]);
+}
+
 bool
 keeper_tables_may_end(const Keeper *keeper)
 {
@@ -614,11 +631,12 @@ keeper_tables_may_end(const Keeper *keeper)
 
 	for (int k = 0; k < tables->n; k++)
 	{
-		const LeaseState *state = &tables->lease[k]->state;
+		const TableLease *lease = tables->lease[k];
 
-		if (state->phase == LEASE_DRAINING && state->frozen)
+		if (lease->state.phase == LEASE_DRAINING && keeper_moves_keeps_row(lease) &&
+			keeper_is_drained(FENCE_BIT_SLOT(lease->slot)))
 			continue;
-		if (state->phase != LEASE_FOLLOWER)
+		if (lease->state.phase != LEASE_FOLLOWER)
 			return false;
 	}
 	return true;

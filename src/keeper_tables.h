@@ -93,8 +93,10 @@ typedef struct KeeperTables
 	int			npeers;			/* names of nodes that are members of any */
 	char	  (*peer)[LEASEHOLD_NAME_LEN];
 	TableBatch	batch[LEASE_MEMBERS_MAX];
+	ClockTime	turned_at;		/* when their time last passed */
 	bool		able;			/* what holds for all of them, as last seen */
 	int			reached[LEASE_MEMBERS_MAX]; /* ... by member; -1: not known */
+	TableLease *told[LEASE_MEMBERS_MAX];	/* of whom it was last told something */
 	uint16		say_due;		/* by member: some lease has what send_due() says */
 	bool		list_due;		/* slots have changed since it was published */
 	int64		moves;			/* rises when one is seen to change hands */
@@ -122,6 +124,7 @@ typedef struct KeeperTables
 	bool		waiting;		/* for the transactions below */
 	TransactionId *running;		/* by place: one that ran when it was published */
 	int			nplaces;
+	bool	   *in_commit;		/* by place: one that was past its check then */
 } KeeperTables;
 
 /* ---- keeper_tables.c ---- */
@@ -175,6 +178,9 @@ extern void keeper_tables_let_go(Keeper *keeper, ClockTime now);
 extern void keeper_tables_begin_end(Keeper *keeper, ClockTime limit,
 									ClockTime now);
 extern bool keeper_tables_may_end(const Keeper *keeper);
+
+/* The keeper alone ends: what was not said yet to anybody is taken back. */
+extern void keeper_tables_leave_to_successor(Keeper *keeper, ClockTime now);
 extern void keeper_tables_close_fence(void);
 
 /* ---- keeper_batch.c ---- */
@@ -210,6 +216,8 @@ extern void keeper_moves_follow_opening(Keeper *keeper, TableLease *lease,
 										ClockTime now);
 extern void keeper_moves_serve_box(Keeper *keeper, const KeeperBox *box,
 								   ClockTime now);
+/* Paused, or leasehold.on_shutdown = keep: it stays this node's. */
+extern bool keeper_moves_keeps_row(const TableLease *lease);
 extern const char *keeper_moves_release_reason(const TableLease *lease);
 extern const char *keeper_moves_acquire_reason(const TableLease *lease,
 											   const LeaseRequest *request);

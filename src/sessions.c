@@ -238,7 +238,7 @@ had_its_time(Sessions *sessions, int place, ClockTime now)
 	}
 	if (*since == 0)
 		*since = now;
-	return now - *since >= TABLE_GRACE;
+	return *since <= now - TABLE_GRACE;
 }
 
 void
@@ -252,7 +252,11 @@ sessions_follow_tables(Sessions *sessions, ClockTime now)
 		return;
 	for (int i = 0; i < fence_shared->nbackends; i++)
 		if (had_its_time(sessions, i, now) && signal_session(i, signo))
+		{
+			/* once: an idle one cannot be cancelled */
+			sessions->in_vain_since[i] = CLOCK_NEVER;
 			n++;
+		}
 	if (n > 0)
 		ereport(LOG,
 				(errmsg_plural("leasehold: %d transaction %s, since the lease of a table that it wrote is lost",

@@ -61,11 +61,11 @@ const char store_renew_batch_sql[] =
 " WHERE name = $1 AND incarnation = $2 RETURNING incarnation, beat),"
 " r AS (UPDATE leasehold_store.lease SET version = q.version, nonce = q.nonce,"
 " ttl_ms = q.ttl_ms, frozen = q.frozen, timeline_epoch = q.wrote_epoch,"
-" holder_lsn = q.lsn FROM unnest(CAST($9 AS text[]),"
+" holder_lsn = q.lsn, sync_set = q.writer FROM unnest(CAST($9 AS text[]),"
 " CAST($10 AS bigint[]), CAST($11 AS bigint[]), CAST($12 AS bigint[]),"
 " CAST($13 AS integer[]), CAST($14 AS boolean[]), CAST($15 AS bigint[]),"
-" CAST($16 AS text[])) AS q (name, epoch, version, nonce, ttl_ms, frozen,"
-" wrote_epoch, lsn)"
+" CAST($16 AS text[]), CAST($17 AS text[])) AS q (name, epoch, version, nonce,"
+" ttl_ms, frozen, wrote_epoch, lsn, writer)"
 " WHERE lease.name = q.name AND lease.holder = $1 AND lease.incarnation = $2"
 " AND lease.epoch = q.epoch AND lease.version < q.version"
 " AND EXISTS (SELECT 1 FROM leasehold_store.store"
@@ -79,12 +79,12 @@ const char store_release_batch_sql[] =
 "WITH q AS (SELECT * FROM unnest(CAST($3 AS text[]), CAST($4 AS bigint[]),"
 " CAST($5 AS bigint[]), CAST($6 AS bigint[]), CAST($7 AS text[]),"
 " CAST($8 AS boolean[]), CAST($9 AS bigint[]), CAST($10 AS text[]),"
-" CAST($11 AS text[])) AS q (name, epoch, version, nonce, reserved_for, frozen,"
-" wrote_epoch, lsn, reason)),"
+" CAST($11 AS text[]), CAST($12 AS text[])) AS q (name, epoch, version, nonce,"
+" reserved_for, frozen, wrote_epoch, lsn, writer, reason)),"
 " r AS (UPDATE leasehold_store.lease SET holder = '', version = q.version,"
 " nonce = q.nonce, reserved_for = q.reserved_for, frozen = false,"
-" handover_to = '', timeline_epoch = q.wrote_epoch, holder_lsn = q.lsn"
-" FROM q WHERE lease.name = q.name AND lease.holder = $1"
+" handover_to = '', timeline_epoch = q.wrote_epoch, holder_lsn = q.lsn,"
+" sync_set = q.writer FROM q WHERE lease.name = q.name AND lease.holder = $1"
 " AND lease.incarnation = $2 AND lease.epoch = q.epoch"
 " AND lease.version < q.version AND (NOT lease.frozen OR q.frozen)"
 " RETURNING " STORE_LEASE("lease") "),"
@@ -249,6 +249,7 @@ fill_renew(BatchParams *params, const StoreNode *self, int64 generation,
 	ADD_ARRAY(params, batch, append_text(&array, request->frozen ? "t" : "f"));
 	ADD_ARRAY(params, batch, append_int(&array, request->wrote.epoch));
 	ADD_ARRAY(params, batch, append_lsn(&array, request->wrote.lsn));
+	ADD_ARRAY(params, batch, append_text(&array, request->wrote.sync_set));
 	return store_renew_batch_sql;
 }
 
@@ -266,6 +267,7 @@ fill_release(BatchParams *params, const StoreNode *self,
 	ADD_ARRAY(params, batch, append_text(&array, request->frozen ? "t" : "f"));
 	ADD_ARRAY(params, batch, append_int(&array, request->wrote.epoch));
 	ADD_ARRAY(params, batch, append_lsn(&array, request->wrote.lsn));
+	ADD_ARRAY(params, batch, append_text(&array, request->wrote.sync_set));
 	ADD_ARRAY(params, batch, append_text(&array, batch->reason[i]));
 	return store_release_batch_sql;
 }
