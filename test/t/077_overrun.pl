@@ -29,6 +29,9 @@ $a->safe_psql('postgres',
 my $ahead = $a->ask('SELECT pg_current_wal_flush_lsn()');
 wait_until('c has received it', sub { $c->ask("SELECT pg_last_wal_receive_lsn() >= '$ahead'") eq 't' });
 $a->kill_all;
+# (a writes a little by itself, too)
+wait_until('c receives no more', sub { !$c->pids(qr/walreceiver/) });
+$ahead = $c->ask('SELECT pg_last_wal_receive_lsn()');
 kill 'CONT', $receiver;
 $group->wait_holder($b);
 
