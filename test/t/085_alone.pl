@@ -30,6 +30,18 @@ sub pid_of
 	return $pid;
 }
 
+# One that has just been started is known to live.
+sub wait_known
+{
+	my ($by, $node) = @_;
+	my $name = $node->{leasehold_name};
+
+	wait_until("$by->{leasehold_name} knows that $name lives", sub {
+			my $run = $group->store_query("SELECT incarnation FROM leasehold_store.node WHERE name = '$name'");
+			$by->ask("SELECT alive AND incarnation = $run FROM leasehold.nodes WHERE node = '$name'") eq 't' });
+	return;
+}
+
 # The request stands in the store; nobody waits for the answer.
 sub ask_for
 {
@@ -54,6 +66,7 @@ sub scenario
 	my $target = other($old);
 
 	$target->wait_streaming($old);
+	wait_known($old, $target);
 	my $writer = $group->start_writer('multi', connections => 2, epoch => 1, rate => 100, retry => 20);
 	$writer->wait_acks(20);
 	my $fault = clock_now();
@@ -91,7 +104,14 @@ sub scenario
 }
 
 scenario('the target is dead when it is asked for',
-	sub { my ($old, $target) = @_; $target->kill_all; ask_for($target); },
+	sub {
+		my ($old, $target) = @_;
+		$target->kill_all;
+		ask_for($target);
+		# or it would be alive again when the holder comes to look
+		wait_row('the request is dealt with',
+			"handover_to = '' AND holder = '$old->{leasehold_name}'");
+	},
 	'old');
 
 scenario('the target receives nothing, so the holder drains in vain',
