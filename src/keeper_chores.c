@@ -17,6 +17,16 @@ beat_interval(const Keeper *keeper)
 	return lease_renew_interval(&keeper->lease);
 }
 
+/* One that was seen once only is not known to be. */
+static bool
+all_are_alive(const Keeper *keeper)
+{
+	for (int k = 0; k < keeper->nnodes; k++)
+		if (!keeper->node[k].alive)
+			return false;
+	return true;
+}
+
 /*
  * How often to read what the nodes say of themselves.  When the lease is free,
  * or has just been taken, the others' last words are worth more.
@@ -32,7 +42,7 @@ nodes_interval(const Keeper *keeper)
 	if (keeper_misses_leader(keeper))
 		return lease_look_interval(lease);
 	/* no lease of the instance waits for a word of theirs */
-	if (keeper->name[0] == '\0')
+	if (keeper->name[0] == '\0' && all_are_alive(keeper))
 		return 2 * beat_interval(keeper);
 	return clock_max(beat_interval(keeper), CLOCK_S / 4);
 }
