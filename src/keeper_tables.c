@@ -405,19 +405,23 @@ keeper_tables_look_now(Keeper *keeper, int i)
  * ------------------------------------------------------------------------
  */
 
-/* One that has not been heard of yet may just be starting. */
+/* One that has not been heard of yet, or once only, may just be starting. */
 static bool
-is_dead(const Keeper *keeper, const char *name)
+is_dead(const Keeper *keeper, const char *name, ClockTime now)
 {
+	ClockTime	observation = lease_observation(&keeper->lease,
+												keeper->lease.ttl_ms);
+
 	for (int k = 0; k < keeper->nnodes; k++)
 		if (strcmp(keeper->node[k].name, name) == 0)
-			return !keeper->node[k].alive;
+			return !keeper->node[k].alive &&
+				now - keeper->node[k].beat_seen >= observation;
 	return false;
 }
 
 /* Nodes that go before this one, unless they are dead: a step each. */
 static ClockTime
-stagger_of(const Keeper *keeper, const TableLease *lease)
+stagger_of(const Keeper *keeper, const TableLease *lease, ClockTime now)
 {
 	const LeaseRow *best = lease_best_row(&lease->state);
 	int			n = 0;
@@ -428,7 +432,7 @@ stagger_of(const Keeper *keeper, const TableLease *lease)
 
 		if (best != NULL && strcmp(best->holder, name) == 0)
 			continue;			/* it is its silence that frees the lease */
-		n += !is_dead(keeper, name);
+		n += !is_dead(keeper, name, now);
 	}
 	return n * 2 * lease_look_interval(&lease->state);
 }
@@ -459,7 +463,8 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 		lease->acquire_until = 0;
 	state->able = keeper->tables->able && lease->takes_part;
 	state->eager = lease->priority > 0 || lease->acquire_until != 0;
-	state->stagger = lease->acquire_until != 0 ? 0 : stagger_of(keeper, lease);
+	state->stagger = lease->acquire_until != 0 ? 0 :
+		stagger_of(keeper, lease, now);
 	state->durable_epoch = keeper->persisted.table_epoch;
 	state->writable = lease->opened_epoch == state->epoch;
 	if (!lease->takes_part && state->phase == LEASE_HOLDER)
