@@ -78,8 +78,8 @@ joins(const Keeper *keeper, const KeeperMember *member, ClockTime now)
 }
 
 /*
- * Governed, or there are leases of tables in the store: then it has a node row,
- * and whoever protects a table waits for this node, too.
+ * Governed, or a part of leases of tables, or there are protected tables: then it
+ * has a node row, and whoever protects a table waits for this node, too.
  */
 static bool
 is_one_of_the_group(const Keeper *keeper)
@@ -87,7 +87,7 @@ is_one_of_the_group(const Keeper *keeper)
 	if (keeper->ending || keeper->persisted.incarnation != keeper->lease.incarnation)
 		return false;
 	if (keeper->name[0] == '\0' && settings_lease()[0] == '\0')
-		return keeper_tables_exist(keeper);
+		return keeper_tables_used(keeper);
 	return keeper->renamed_since == 0 && keeper->name[0] != '\0' &&
 		strcmp(keeper->name, settings_lease()) == 0;
 }
