@@ -106,12 +106,20 @@ signal_sessions(uint64 lost)
  * ------------------------------------------------------------------------
  */
 
-/* A hand-over that can be undone: the same epoch may be held again. */
+/*
+ * A hand-over that can be undone: the same epoch may be held again.  The keeper
+ * closes the fence first and says so then: until it has, it still calls itself
+ * the holder of what nobody but it can have closed.
+ */
 static bool
 may_be_undone(const Sessions *sessions, const KeeperStatus *status,
 			  ClockTime now)
 {
-	return status->state == NODE_DRAINING &&
+	bool		closed = pg_atomic_read_u64(&fence_shared->instance.deadline) == 0;
+
+	return (status->state == NODE_DRAINING ||
+			(closed && (status->state == NODE_HOLDER ||
+						status->state == NODE_PAUSED))) &&
 		(uint64) status->epoch == sessions->lost &&
 		now < sessions->closed_at +
 		clock_min(clock_ms(status->ttl_ms), DRAIN_MAX);
