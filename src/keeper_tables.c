@@ -8,6 +8,8 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/memutils.h"
 
 #include "keeper_tables.h"
@@ -486,6 +488,8 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 		lease->failback_due;
 	lease->due = false;
 	lease->status_due = true;
+	lease->for_disk = state->phase == LEASE_FOLLOWER &&
+		state->reason == LEASE_REASON_DISK;
 	lease->draining = state->phase == LEASE_DRAINING;
 	lease->following = state->phase == LEASE_FOLLOWER && lease->takes_part;
 	lease->ttl = clock_ms(state->ttl_ms);
@@ -549,8 +553,11 @@ void
 keeper_tables_turn(Keeper *keeper, bool able, ClockTime now)
 {
 	KeeperTables *tables = keeper->tables;
+	int64		wanted = tables->epoch_to_persist;
+	bool		written = tables->durable_epoch != keeper->persisted.table_epoch;
 	bool		all;
 
+	tables->durable_epoch = keeper->persisted.table_epoch;
 	keeper_protect_turn(keeper);
 	able = able && !RecoveryInProgress() && !tables->unknown &&
 		keeper_protect_is_current(keeper);
@@ -561,9 +568,13 @@ keeper_tables_turn(Keeper *keeper, bool able, ClockTime now)
 	{
 		TableLease *lease = tables->lease[k];
 
-		if (all || lease->due || now >= lease->turn_at)
+		if (all || lease->due || now >= lease->turn_at ||
+			(written && lease->for_disk))
 			turn(keeper, lease, now);
 	}
+	/* the next turn begins with asking for it */
+	if (tables->epoch_to_persist != wanted)
+		SetLatch(MyLatch);
 	count_all(tables);
 	keeper_tables_publish_status(keeper, now);
 }

@@ -27,6 +27,7 @@ typedef struct TableLease
 	ClockTime	ttl;			/* as of its last turn ... */
 	bool		draining;		/* ... and so are these */
 	bool		following;
+	bool		for_disk;		/* it waits for its epoch to be there */
 	bool		due;			/* something happened to it */
 	bool		status_due;		/* to be published */
 	bool		takes_part;		/* this node is a member of the lease */
@@ -105,6 +106,7 @@ typedef struct KeeperTables
 	int			nparts;			/* how many this node takes part in */
 	ClockTime	ttl_min;		/* the shortest of them, 0: there is none */
 	int64		epoch_to_persist;
+	int64		durable_epoch;	/* on disk, as last seen */
 
 	/* by member of the store: what was read there, and what is to be read */
 	int64		memberships[LEASE_MEMBERS_MAX]; /* -1: nothing yet */
