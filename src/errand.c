@@ -45,7 +45,7 @@
 /* A slot that nobody streams from may stay behind its node by this much. */
 #define ADVANCE_BYTES	(UINT64CONST(1) << 20)
 
-/* The nodes that the store knows, as the keeper has read them. */
+/* The nodes that a lease governs, as the keeper has read them. */
 typedef struct Peers
 {
 	int			n;
@@ -67,9 +67,11 @@ read_peers(Peers *peers)
 	if (!LWLockConditionalAcquire(leasehold_shared->survey_lock, LW_SHARED))
 		return false;
 	read = survey->nodes_at != 0;
-	peers->n = survey->nnodes;
-	peers->node = palloc(sizeof(SurveyNode) * Max(peers->n, 1));
-	memcpy(peers->node, survey->node, sizeof(SurveyNode) * peers->n);
+	peers->n = 0;
+	peers->node = palloc(sizeof(SurveyNode) * Max(survey->nnodes, 1));
+	for (int i = 0; i < survey->nnodes; i++)
+		if (strcmp(survey->node[i].role, ROLE_UNGOVERNED) != 0)
+			peers->node[peers->n++] = survey->node[i];
 	LWLockRelease(leasehold_shared->survey_lock);
 	return read;
 }

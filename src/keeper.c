@@ -231,7 +231,8 @@ follow_disk(Keeper *keeper)
 		}
 	}
 	if (keeper->name[0] == '\0' && keeper->persisted.lease[0] == '\0' &&
-		!keeper_tables_exist(keeper))
+		!keeper_tables_exist(keeper) &&
+		(keeper->n == 0 || !keeper_is_ungoverned(keeper)))
 		return;
 
 	strlcpy(fresh.node, keeper->self.name, sizeof(fresh.node));

@@ -77,9 +77,18 @@ joins(const Keeper *keeper, const KeeperMember *member, ClockTime now)
 						 now) == NAME_FREE;
 }
 
+/* No lease of the instance, neither now nor before, and not told to leave. */
+bool
+keeper_is_ungoverned(const Keeper *keeper)
+{
+	return keeper->name[0] == '\0' && keeper->persisted.lease[0] == '\0' &&
+		pg_atomic_read_u32(&leasehold_shared->left) == 0;
+}
+
 /*
- * Governed, or a part of leases of tables, or there are protected tables: then it
- * has a node row, and whoever protects a table waits for this node, too.
+ * Whoever protects a table waits for all that have a row, so every node that
+ * reaches the store has one, governed or not.  One that was told to leave comes
+ * back only for leases of tables.
  */
 static bool
 is_one_of_the_group(const Keeper *keeper)
@@ -87,7 +96,7 @@ is_one_of_the_group(const Keeper *keeper)
 	if (keeper->ending || keeper->persisted.incarnation != keeper->lease.incarnation)
 		return false;
 	if (keeper->name[0] == '\0' && settings_lease()[0] == '\0')
-		return keeper_tables_used(keeper);
+		return keeper_tables_used(keeper) || keeper_is_ungoverned(keeper);
 	return keeper->renamed_since == 0 && keeper->name[0] != '\0' &&
 		strcmp(keeper->name, settings_lease()) == 0;
 }

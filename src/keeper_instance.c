@@ -169,6 +169,8 @@ keeper_choose_role(Keeper *keeper)
 
 	if (lease->phase == LEASE_HOLDER || lease->phase == LEASE_DRAINING)
 		role = rule_may_write(lease) ? "holder" : "promoting";
+	else if (keeper_is_ungoverned(keeper))
+		role = ROLE_UNGOVERNED;
 	else if (!lease->pinned)
 		role = "follower";
 	else if (stands_for_it(keeper))

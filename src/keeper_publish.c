@@ -461,6 +461,29 @@ watch_node(const Keeper *keeper, const StoreNode *row, SurveyNode *to,
 	}
 }
 
+/* Who may want the lease of the instance. */
+static void
+note_candidates(Keeper *keeper)
+{
+	keeper->ncandidates = 0;
+	for (int i = 0; i < keeper->nnodes; i++)
+	{
+		const SurveyNode *node = &keeper->node[i];
+		Candidate  *candidate;
+
+		if (strcmp(node->role, ROLE_UNGOVERNED) == 0)
+			continue;
+		candidate = &keeper->candidate[keeper->ncandidates++];
+		strlcpy(candidate->name, node->name, LEASE_NAME_LEN);
+		candidate->priority = node->priority;
+		candidate->incarnation = node->incarnation;
+		candidate->alive = node->alive;
+		candidate->stands = strcmp(node->role, "candidate") == 0;
+		candidate->position = 0;
+		(void) lsn_parse(node->lsn, &candidate->position);
+	}
+}
+
 void
 publish_nodes(Keeper *keeper, const PGresult *result, ClockTime asked_at,
 			  ClockTime now)
@@ -486,16 +509,7 @@ publish_nodes(Keeper *keeper, const PGresult *result, ClockTime asked_at,
 	memcpy(keeper->node, fresh, sizeof(SurveyNode) * setting_peers_max);
 	keeper->nnodes = n;
 	keeper->nodes_read = asked_at;
-	keeper->ncandidates = n;
-	for (int i = 0; i < n; i++)
-	{
-		strlcpy(keeper->candidate[i].name, fresh[i].name, LEASE_NAME_LEN);
-		keeper->candidate[i].priority = fresh[i].priority;
-		keeper->candidate[i].incarnation = fresh[i].incarnation;
-		keeper->candidate[i].alive = fresh[i].alive;
-		keeper->candidate[i].stands = strcmp(fresh[i].role, "candidate") == 0;
-		(void) lsn_parse(fresh[i].lsn, &keeper->candidate[i].position);
-	}
+	note_candidates(keeper);
 	if (LWLockConditionalAcquire(leasehold_shared->survey_lock, LW_EXCLUSIVE))
 	{
 		memcpy(survey->node, fresh, sizeof(SurveyNode) * setting_peers_max);

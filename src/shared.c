@@ -221,6 +221,7 @@ init_shared(LeaseholdShared *shared)
 	pg_atomic_init_u32(&shared->superseded, 0);
 	pg_atomic_init_u32(&shared->end_question, END_NOT_ASKED);
 	pg_atomic_init_u32(&shared->leave_asked, 0);
+	pg_atomic_init_u32(&shared->left, 0);
 	pg_atomic_init_u32(&shared->role_told, NODE_UNGOVERNED);
 	pg_atomic_init_u32(&shared->nodes_wanted, 0);
 	pg_atomic_init_u32(&shared->embedded_made, 0);

@@ -186,6 +186,9 @@ typedef struct SurveyLease
 	char		scope[16];
 } SurveyLease;
 
+/* Of a node that no lease governs: it replicates nothing with the group. */
+#define ROLE_UNGOVERNED	"ungoverned"
+
 typedef struct SurveyNode
 {
 	char		name[LEASEHOLD_NAME_LEN];
@@ -395,6 +398,8 @@ typedef struct LeaseholdShared
 	pg_atomic_uint32 end_question;
 	/* sessions may ask the steward to forget that a lease governs */
 	pg_atomic_uint32 leave_asked;
+	/* this run was told to leave the group: not to be registered again */
+	pg_atomic_uint32 left;
 	/* the NodeState that leasehold.role_command was last told of */
 	pg_atomic_uint32 role_told;
 	/* sessions may ask the keeper to read the nodes anew */

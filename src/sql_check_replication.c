@@ -32,7 +32,8 @@ count_peers(void)
 	int			n = 0;
 
 	for (int i = 0; i < survey->nnodes; i++)
-		n += strcmp(survey->node[i].name, settings_node_name()) != 0;
+		n += strcmp(survey->node[i].name, settings_node_name()) != 0 &&
+			strcmp(survey->node[i].role, ROLE_UNGOVERNED) != 0;
 	return n;
 }
 

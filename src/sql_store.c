@@ -388,6 +388,7 @@ forget_self(const char *name)
 
 	if (setting_store == NULL || setting_store[0] == '\0')
 		return;
+	pg_atomic_write_u32(&leasehold_shared->left, 1);
 	group = group_make("", clock_now() + clock_ms(5000));
 	group_add(group, setting_store, false);
 	group_open(group);
@@ -465,10 +466,9 @@ leasehold_leave(PG_FUNCTION_ARGS)
 	}
 	if (!shared_is_governed(fence_shared))
 	{
-		if (left)
-			forget_self(settings_node_name());
-		else
+		if (!left)
 			ereport(NOTICE, (errmsg("no lease governs this node")));
+		forget_self(settings_node_name());
 		PG_RETURN_VOID();
 	}
 	pg_atomic_write_u32(&leasehold_shared->leave_asked, 1);

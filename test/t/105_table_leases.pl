@@ -95,8 +95,7 @@ is(epochs("name IN ($names)"), $of_b, 'and kept what it had');
 # A node that returns takes part again, and takes nothing by itself.
 my $all = epochs('true');
 $a->start_again;
-LeaseholdTest::wait_until('a is back', sub {
-		$group->store_query("SELECT count(*) FROM leasehold_store.node WHERE name = 'a' AND role = 'follower'") == 1 });
+LeaseholdTest::wait_until('a is back', sub { $a->status('l05')->{state} eq 'follower' });
 $version = renewed();
 LeaseholdTest::wait_until('all of them are renewed', sub { renewed() > $version + 10 });
 is(epochs('true'), $all, 'the node that returns takes nothing away');
