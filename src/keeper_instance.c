@@ -314,10 +314,13 @@ judge_superseded(Keeper *keeper)
 		keeper->lease.phase == LEASE_FOLLOWER && keeper->lease.pinned &&
 		candidacy_is_superseded(&keeper->instance, row, keeper->self.name);
 
+	/* who did may have given it back meanwhile, and the row names nobody */
 	if (superseded && !orders->superseded)
 		ereport(LOG,
-				(errmsg("leasehold: this primary is superseded: node \"%s\" took the lease",
-						row->holder),
+				(row->holder[0] != '\0' ?
+				 errmsg("leasehold: this primary is superseded: node \"%s\" took the lease",
+						row->holder) :
+				 errmsg("leasehold: this primary is superseded: another node has had the lease since"),
 				 errdetail("The epoch is " INT64_FORMAT ", the timeline %d. Standbys are turned away.",
 						   row->epoch, row->wrote.timeline)));
 	orders->superseded = superseded;

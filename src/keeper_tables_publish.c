@@ -97,7 +97,8 @@ reason_of(const Keeper *keeper, const TableLease *lease, const char *holder)
 		case LEASE_REASON_UNKNOWN_LEASE:
 			return "The store knows no such lease.";
 		case LEASE_REASON_HELD:
-			return psprintf("Node \"%s\" holds it.", holder);
+			return holder[0] ? psprintf("Node \"%s\" holds it.", holder) :
+				"It has been given up, but too few members of the store say so yet.";
 		case LEASE_REASON_WAITING:
 			return "An earlier run of this node held it, and its time has not run out.";
 		case LEASE_REASON_FROZEN:
