@@ -333,8 +333,10 @@ raise_unconfirmed(const TableEntry *table, char **name, int n)
 }
 
 /*
- * Until every node that is registered fences it.  One that is not yet learns
- * the whole list before it writes anything.
+ * Until every node that is registered fences it: each that holds or follows any
+ * lease, or has heard of any protected table.  One that is not is no part of the
+ * group yet.  It is not waited for, and writes the table like any server until
+ * it has read the list; that makes it register.
  */
 static void
 wait_confirmed(StoreGroup *group, const TableEntry *table, ClockTime until)
