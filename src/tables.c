@@ -6,7 +6,9 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
+#include "port/pg_bitutils.h"
 #include "storage/shmem.h"
 
 #include "tables.h"
@@ -21,15 +23,23 @@ tables_list_size(void)
 		mul_size(sizeof(TableEntry), setting_tables_max);
 }
 
+/* Places to find a slot by its name: at least half of them stay empty. */
+static uint32
+count_places(void)
+{
+	return pg_nextpower2_32(2 * (uint32) Max(setting_leases_max, 1));
+}
+
 Size
 tables_size(void)
 {
 	Size		slots = mul_size(MAXALIGN(sizeof(TableSlot)) +
 								 MAXALIGN(sizeof(TableStatus)),
 								 setting_leases_max);
+	Size		places = mul_size(sizeof(pg_atomic_uint32), count_places());
 
 	return add_size(MAXALIGN(sizeof(TablesShared)) + 2 * MAXALIGN(tables_list_size()),
-					slots);
+					add_size(slots, MAXALIGN(places)));
 }
 
 static void
@@ -56,6 +66,11 @@ init_tables(TablesShared *tables)
 		at += MAXALIGN(tables_list_size());
 	}
 	tables->status = (TableStatus *) at;
+	at += MAXALIGN(sizeof(TableStatus) * setting_leases_max);
+	tables->place = (pg_atomic_uint32 *) at;
+	tables->nplaces = count_places();
+	for (uint32 i = 0; i < tables->nplaces; i++)
+		pg_atomic_init_u32(&tables->place[i], 0);
 	for (int i = 0; i < setting_leases_max; i++)
 		init_slot(&tables->slot[i]);
 	pg_atomic_init_u32(&tables->generation, 0);
@@ -153,23 +168,41 @@ tables_read(TableList *list)
  * ------------------------------------------------------------------------
  */
 
+/*
+ * Where this name stands among the places, or would: at the first that has it or
+ * is empty, from where its hash says.  There is always an empty one to end at.
+ */
+static pg_atomic_uint32 *
+find_place(const char *lease)
+{
+	TablesShared *tables = leasehold_tables;
+	uint32		mask = tables->nplaces - 1;
+	uint32		at = hash_bytes((const unsigned char *) lease, (int) strlen(lease)) & mask;
+
+	for (;; at = (at + 1) & mask)
+	{
+		uint32		slot = pg_atomic_read_u32(&tables->place[at]);
+
+		if (slot == 0)
+			return &tables->place[at];
+		pg_read_barrier();
+		if (strcmp(tables->slot[slot - 1].name, lease) == 0)
+			return &tables->place[at];
+	}
+}
+
 int
 tables_find_slot(const char *lease)
 {
-	int			n = (int) pg_atomic_read_u32(&leasehold_tables->nslots);
-
-	pg_read_barrier();
-	for (int i = 0; i < n; i++)
-		if (strcmp(leasehold_tables->slot[i].name, lease) == 0)
-			return i;
-	return TABLES_NO_SLOT;
+	return (int) pg_atomic_read_u32(find_place(lease)) - 1;
 }
 
 int
 tables_give_slot(const char *lease)
 {
 	TablesShared *tables = leasehold_tables;
-	int			slot = tables_find_slot(lease);
+	pg_atomic_uint32 *place = find_place(lease);
+	int			slot = (int) pg_atomic_read_u32(place) - 1;
 	int			n = (int) pg_atomic_read_u32(&tables->nslots);
 
 	if (slot != TABLES_NO_SLOT || n == setting_leases_max)
@@ -177,5 +210,6 @@ tables_give_slot(const char *lease)
 	strlcpy(tables->slot[n].name, lease, sizeof(tables->slot[n].name));
 	pg_write_barrier();
 	pg_atomic_write_u32(&tables->nslots, (uint32) n + 1);
+	pg_atomic_write_u32(place, (uint32) n + 1);
 	return n;
 }

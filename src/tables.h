@@ -92,6 +92,9 @@ typedef struct TablesShared
 	pg_atomic_uint32 current;	/* which of the two pages */
 	pg_atomic_uint32 nslots;	/* how many are given */
 	TableSlot  *slot;			/* [setting_leases_max] */
+	/* by name: 0, or one of them (plus 1); none is ever taken out again */
+	uint32		nplaces;		/* a power of two */
+	pg_atomic_uint32 *place;
 	TableList  *page[2];
 	/* R11: the generation that stands on disk, written by the steward */
 	pg_atomic_uint32 on_disk;

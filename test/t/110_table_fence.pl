@@ -575,5 +575,14 @@ $offset = -s $node->logfile;
 $fence->allowed('INSERT INTO a VALUES (9002)', 'off: a write passes');
 unlike(slurp_file($node->logfile, $offset), qr/would have/, 'off: silently');
 
+# ---------------------------------------------------------------------------
+# Slots: a lease keeps the one that it was given
+# ---------------------------------------------------------------------------
+
+my $slots = q{SELECT string_agg(slot::text, ' ') FROM (SELECT fencetest.slot('lease ' || i) AS slot FROM generate_series(3, 66) i) s};
+is($node->safe_psql('postgres', $slots), join(' ', (2 .. 63), -1, -1), 'each lease has one of its own, as long as there are any');
+is($node->safe_psql('postgres', $slots), join(' ', (2 .. 63), -1, -1), '... and finds it again');
+is($fence->call("slot('x')") . $fence->call("slot('y')"), '01', '... and so do the first ones');
+
 $fence->stop;
 done_testing();
