@@ -170,6 +170,14 @@ log_change(const Keeper *keeper, TableLease *lease, const TableStatus *status)
 	lease->told_state = status->state;
 }
 
+/* Lost and gained again since it was last published, it is another epoch's. */
+static bool
+is_change(const TableStatus *before, const TableStatus *status)
+{
+	return before->state != status->state ||
+		(status->state == NODE_HOLDER && before->epoch != status->epoch);
+}
+
 void
 keeper_tables_publish_status(Keeper *keeper, ClockTime now)
 {
@@ -188,8 +196,11 @@ keeper_tables_publish_status(Keeper *keeper, ClockTime now)
 		fill_status(keeper, lease, &status);
 		log_change(keeper, lease, &status);
 		/* whoever wrote under it, and has yet to commit, is in the way now */
-		if (leasehold_tables->status[lease->slot].state != status.state)
+		if (is_change(&leasehold_tables->status[lease->slot], &status))
+		{
+			pg_atomic_fetch_add_u32(&leasehold_tables->changes, 1);
 			shared_wake_steward();
+		}
 		leasehold_tables->status[lease->slot] = status;
 		lease->status_due = false;
 	}

@@ -286,6 +286,7 @@ next_due(const Steward *steward, ClockTime now)
 		due = clock_min(due, now + CLOCK_S);
 	due = clock_min(due, embedded_due(&steward->embedded));
 	due = clock_min(due, openers_due(&steward->openers));
+	due = clock_min(due, role_command_due(now));
 	due = clock_min(due, instance_due(&steward->instance, now));
 	if (is_armed())
 	{

@@ -77,6 +77,7 @@ init_tables(TablesShared *tables)
 	pg_atomic_init_u32(&tables->current, 0);
 	pg_atomic_init_u32(&tables->nslots, 0);
 	pg_atomic_init_u32(&tables->on_disk, 0);
+	pg_atomic_init_u32(&tables->changes, 0);
 	tables->status_lock = &GetNamedLWLockTranche("leasehold")[3].lock;
 }
 

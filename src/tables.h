@@ -42,6 +42,9 @@ typedef struct TableSlot
 	pg_atomic_uint64 closed_epoch;
 	pg_atomic_uint64 highest_epoch;
 	char		name[LEASEHOLD_NAME_LEN];	/* "": not given yet */
+	/* what leasehold.role_command was last told [steward]; 0: nothing yet */
+	NodeState	role_told;
+	int64		role_epoch;
 } TableSlot;
 
 /* One protected table. */
@@ -102,6 +105,8 @@ typedef struct TablesShared
 	LWLock	   *status_lock;
 	ClockTime	status_at;
 	TableStatus *status;		/* [setting_leases_max] */
+	pg_atomic_uint32 changes;	/* rises when one is gained, lost, or otherwise
+								 * another state than before */
 } TablesShared;
 
 extern PGDLLEXPORT TablesShared *leasehold_tables;	/* NULL if not preloaded */

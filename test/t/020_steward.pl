@@ -20,7 +20,7 @@ my $dir = PostgreSQL::Test::Utils::tempdir();
 my $script = "$dir/role_command";
 append_to_file($script, <<"EOF");
 #!/bin/sh
-echo "\$* \$LEASEHOLD_LEASE \$LEASEHOLD_OLD \$LEASEHOLD_NEW \$LEASEHOLD_EPOCH" >> "$dir/told.\$LEASEHOLD_NODE"
+echo "\$* \$LEASEHOLD_LEASE \$LEASEHOLD_OLD \$LEASEHOLD_NEW \$LEASEHOLD_EPOCH \$LEASEHOLD_SCOPE" >> "$dir/told.\$LEASEHOLD_NODE"
 ls -l /proc/self/fd > "$dir/fds.\$LEASEHOLD_NODE"
 while [ -e "$dir/hang.\$LEASEHOLD_NODE" ]; do sleep 0.05; done
 [ ! -e "$dir/fail.\$LEASEHOLD_NODE" ]
@@ -96,7 +96,7 @@ cmp_ok($state->{epoch}, '>=', $a->epoch, 'and an epoch no lower than the one hel
 wait_until('a is told that it holds', sub { last_told($a) eq 'holder' });
 my @lines = split /\n/, slurp_file("$dir/told.a");
 my $epoch = $a->epoch;
-like($lines[-1], qr/^main (\w+) holder $epoch main \1 holder $epoch$/,
+like($lines[-1], qr/^main (\w+) holder $epoch instance main \1 holder $epoch instance$/,
 	'the command has its arguments and its environment');
 is((grep { $_ =~ /acquiring/ } @lines), 0, 'acquiring is not told');
 unlike(slurp_file("$dir/fds.a"), qr/pg_wal|postgresql|eventpoll|socket:.*\b[4-9] ->/,
@@ -128,7 +128,7 @@ my $offset = $b->log_offset;
 append_to_file("$dir/fail.b", '');
 unlink "$dir/hang.b";
 wait_until('b catches up', sub { last_told($b) eq 'holder' });
-$b->wait_log(qr/the role command failed for the change from \w+ to \w+\n.*exited with exit code 1/,
+$b->wait_log(qr/the role command failed for the change from \w+ to \w+ of lease "main"\n.*exited with exit code 1/,
 	$offset);
 unlink "$dir/fail.b";
 {

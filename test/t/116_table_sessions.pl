@@ -1,13 +1,26 @@
-# What becomes of transactions when a table's lease is lost, and of the lease when
-# its first choice is back.
+# What becomes of transactions when a table's lease is lost, who is told of it, and
+# what becomes of the lease when its first choice is back.
 
 use strict;
 use warnings;
 
 use LeaseholdTest;
+use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $group = LeaseholdTest->new(nodes => [ 'a', 'b' ], ttl => '1s', governed => 0);
+my $dir = PostgreSQL::Test::Utils::tempdir();
+
+# Tells its arguments and its environment; hangs while the file "hang" exists.
+my $script = "$dir/role_command";
+append_to_file($script, <<"EOF");
+#!/bin/sh
+echo "\$* \$LEASEHOLD_LEASE \$LEASEHOLD_OLD \$LEASEHOLD_NEW \$LEASEHOLD_EPOCH \$LEASEHOLD_SCOPE" >> "$dir/told.\$LEASEHOLD_NODE"
+while [ -e "$dir/hang.\$LEASEHOLD_NODE" ]; do sleep 0.05; done
+EOF
+chmod 0755, $script;
+
+my $group = LeaseholdTest->new(nodes => [ 'a', 'b' ], ttl => '1s', governed => 0,
+	conf => "leasehold.role_command = '$script'\n");
 my ($a, $b) = $group->nodes;
 
 $_->safe_psql('postgres', 'CREATE TABLE t (id int); CREATE TABLE u (id int); CREATE TABLE v (id int)') foreach $a, $b;
@@ -72,6 +85,82 @@ eval { $session->quit };
 $a->thaw;
 
 # ---------------------------------------------------------------------------
+# role_command
+# ---------------------------------------------------------------------------
+
+# What a node's command was told of this lease, or of all: [lease, old, new, epoch].
+sub told
+{
+	my ($node, $lease) = @_;
+	my $file = "$dir/told." . $node->{leasehold_name};
+	return () unless -e $file;
+	return grep { !defined $lease || $_->[0] eq $lease }
+	  map { [ (split ' ')[ 0 .. 3 ] ] } split /\n/, slurp_file($file);
+}
+
+sub last_told
+{
+	my ($node, $lease) = @_;
+	my @told = told($node, $lease);
+	return @told ? $told[-1][2] : '';
+}
+
+LeaseholdTest::wait_until('a is told that it has given one up, and lost two', sub {
+		last_told($a, 'one') eq 'follower' && last_told($a, 'two') eq 'fenced' });
+LeaseholdTest::wait_until('b is told that it holds both', sub {
+		last_told($b, 'one') eq 'holder' && last_told($b, 'two') eq 'holder' });
+my $epoch = $b->epoch('one');
+is((split /\n/, slurp_file("$dir/told.b"))[0],
+	"one fenced holder $epoch tables one fenced holder $epoch tables",
+	'the command has its arguments and its environment');
+is(join(' ', map { $_->[0] } told($b)), 'one two', 'what b had not held it was not told of');
+foreach my $lease (qw(one two))
+{
+	my @told = told($a, $lease);
+
+	is((grep { $told[$_][1] ne $told[ $_ - 1 ][2] } 1 .. $#told) + ($told[0][1] ne 'fenced'), 0,
+		"a is told of each change of $lease once and in order")
+	  or diag(explain(\@told));
+	is($told[0][2], 'holder', '... from the first time that it held it');
+}
+cmp_ok((told($a, 'one'))[0][3], '<', $epoch, '... with the epoch of that time');
+
+# Many at once, and a command that hangs: none is left out.
+sub give_b
+{
+	my ($lease) = @_;
+
+	$b->safe_psql('postgres', "SELECT leasehold.create_lease('$lease', ttl => '1s', kind => 'independent'); SELECT leasehold.join_lease('$lease')");
+	return;
+}
+
+give_b('n20');
+LeaseholdTest::wait_until('b is told of n20', sub { last_told($b, 'n20') eq 'holder' });
+append_to_file("$dir/hang.b", '');
+my $ntold = told($b);
+give_b("n$_") foreach 1 .. 19;
+LeaseholdTest::wait_until('b holds them', sub { $b->ask(q{SELECT count(*) FROM leasehold.status WHERE lease LIKE 'n%' AND state = 'holder'}) == 20 });
+$b->safe_psql('postgres', q{SELECT leasehold.release('n20')});
+LeaseholdTest::wait_until('b has n20 again', sub { $b->holds('n20') });
+is(scalar(told($b)), $ntold + 1, 'one command at a time');
+$epoch = $b->epoch('n20');
+unlink "$dir/hang.b";
+LeaseholdTest::wait_until('b is told of all', sub { told($b) >= $ntold + 20 });
+is(join(' ', sort map { "$_->[0] $_->[1] $_->[2]" } (told($b))[ $ntold .. $ntold + 19 ]),
+	join(' ', sort(map({ "n$_ fenced holder" } 1 .. 19), 'n20 holder holder')), 'of each once');
+is((told($b, 'n20'))[-1][3], $epoch, 'of one that was lost meanwhile as it stands in the end');
+
+# What changes while nobody is to be told is not told later.
+$b->set_conf('leasehold.role_command' => '');
+$b->safe_psql('postgres', q{SELECT leasehold.join_lease('n1', priority => 0); SELECT leasehold.release('n1')});
+LeaseholdTest::wait_until('b does not hold n1', sub { $b->status('n1')->{state} eq 'follower' });
+$ntold = told($b);
+$b->set_conf('leasehold.role_command' => $script);
+$b->safe_psql('postgres', q{SELECT leasehold.join_lease('n2', priority => 0); SELECT leasehold.release('n2')});
+LeaseholdTest::wait_until('b is told that it does not hold n2', sub { last_told($b, 'n2') eq 'follower' });
+is(join(' ', grep { $_ eq 'n1' } map { $_->[0] } (told($b))[ $ntold .. told($b) - 1 ]), '', 'but not of n1, which went before');
+
+# ---------------------------------------------------------------------------
 # The history follows, the extension stays
 # ---------------------------------------------------------------------------
 
@@ -97,5 +186,15 @@ LeaseholdTest::wait_until('a has its leases back', sub { $a->holds('one') && $a-
 cmp_ok((LeaseholdTest::clock_now() - $since) / 1e9, '>', 9, 'once all has been well for 10 s');
 is($group->store_query("SELECT count(*) FROM leasehold_store.history WHERE lease IN ('one', 'two') AND to_node = 'a' AND reason = 'handed over'"), 2,
 	'they were handed over');
+
+# ---------------------------------------------------------------------------
+# The end
+# ---------------------------------------------------------------------------
+
+LeaseholdTest::wait_until('a is told that it holds both', sub {
+		last_told($a, 'one') eq 'holder' && last_told($a, 'two') eq 'holder' });
+$a->stop;
+is(join(' ', map { last_told($a, $_) =~ /^(?:draining|follower|fenced)$/ } qw(one two)), '1 1',
+	'a server that is stopped has told that it holds none');
 
 done_testing();
