@@ -44,15 +44,22 @@ election_name(const NameWatch *watch, uint64_t incarnation, uint64_t previous,
 	return watch->moved ? NAME_TAKEN : NAME_UNKNOWN;
 }
 
+bool
+election_outranks(int32_t priority, const char *name, int32_t own_priority,
+				  const char *self)
+{
+	return priority > 0 &&
+		(priority > own_priority ||
+		 (priority == own_priority && strcmp(name, self) < 0));
+}
+
 /* Does the other one go before us? */
 static bool
 goes_before(const Candidate *other, const Electorate *us)
 {
 	if (us->by_position && other->position != us->position)
 		return other->position > us->position;
-	if (other->priority != us->priority)
-		return other->priority > us->priority;
-	return strcmp(other->name, us->self) < 0;
+	return election_outranks(other->priority, other->name, us->priority, us->self);
 }
 
 /* Is it somebody else who may want the lease? */

@@ -46,6 +46,14 @@ extern NameVerdict election_name(const NameWatch *watch, uint64_t incarnation,
 								 uint64_t previous, ClockTime observation,
 								 ClockTime now);
 
+/*
+ * election_outranks
+ *		Does that node go before this one, by its priority, or by its name among
+ *		equals?  Of two that want the lease exactly one does; priority 0 never.
+ */
+extern bool election_outranks(int32_t priority, const char *name,
+							  int32_t own_priority, const char *self);
+
 /* A candidate as the others see it. */
 typedef struct Candidate
 {

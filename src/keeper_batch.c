@@ -42,14 +42,6 @@ choose_op(const KeeperTables *tables, int i, ClockTime now)
 	return best;
 }
 
-static ClockTime
-ahead_of(const LeaseState *state, LeaseOp op)
-{
-	if (op == LEASE_OP_RENEW)
-		return lease_renew_interval(state) / 2;
-	return op == LEASE_OP_LOOK ? lease_look_interval(state) / 2 : 0;
-}
-
 /* Take this lease's request along, if it has one of the kind. */
 static void
 collect(Keeper *keeper, int i, int k, LeaseOp op, ClockTime now,
@@ -68,7 +60,7 @@ collect(Keeper *keeper, int i, int k, LeaseOp op, ClockTime now,
 	if (op == LEASE_OP_LOOK && !lease->takes_part &&
 		state->phase == LEASE_FOLLOWER && lease->wake_at > now)
 		return;
-	state->ahead = ahead_of(state, op);
+	state->ahead = lease_ahead(state, op);
 	wants = lease_wants(state, i, now) == op;
 	if (wants)
 	{

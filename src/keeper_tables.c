@@ -284,10 +284,8 @@ take_rows(Keeper *keeper, int i, const PGresult *result, int n)
 			if (lease != NULL && row.priority >= mine &&
 				strcmp(row.node, keeper->self.name) != 0)
 				lease->first_choice = false;
-			if (lease != NULL && row.priority > 0 &&
-				lease->nbetter < TABLE_BETTER_MAX &&
-				(row.priority > mine ||
-				 (row.priority == mine && strcmp(row.node, keeper->self.name) < 0)))
+			if (lease != NULL && lease->nbetter < TABLE_BETTER_MAX &&
+				election_outranks(row.priority, row.node, mine, keeper->self.name))
 				lease->better[lease->nbetter++] = peer_number(tables, row.node);
 		}
 	}
@@ -493,8 +491,8 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 	lease->draining = state->phase == LEASE_DRAINING;
 	lease->following = state->phase == LEASE_FOLLOWER && lease->takes_part;
 	lease->ttl = clock_ms(state->ttl_ms);
-	lease->ahead_max = clock_max(lease_renew_interval(state),
-								 lease_look_interval(state)) / 2;
+	lease->ahead_max = clock_max(lease_ahead(state, LEASE_OP_RENEW),
+								 lease_ahead(state, LEASE_OP_LOOK));
 	keeper_tables_set_wakeup(lease, now);
 }
 

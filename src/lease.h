@@ -260,6 +260,14 @@ extern void lease_tick(LeaseState *lease, ClockTime now);
 extern LeaseOp lease_wants(const LeaseState *lease, int member, ClockTime now);
 
 /*
+ * lease_ahead
+ *		By how much a request of this kind may come early, to go with others: half
+ *		the interval, so that those of many leases fall into one step.  0 for what
+ *		is never early.
+ */
+extern ClockTime lease_ahead(const LeaseState *lease, LeaseOp op);
+
+/*
  * lease_next
  *		What to send to this member now, if anything; notes it as in flight.
  *		Publish lease_deadline() before it leaves.

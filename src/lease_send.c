@@ -117,6 +117,14 @@ lease_wants(const LeaseState *lease, int i, ClockTime now)
 	return choose_op(lease, member, now);
 }
 
+ClockTime
+lease_ahead(const LeaseState *lease, LeaseOp op)
+{
+	if (op == LEASE_OP_RENEW)
+		return lease_renew_interval(lease) / 2;
+	return op == LEASE_OP_LOOK ? lease_look_interval(lease) / 2 : 0;
+}
+
 bool
 lease_next(LeaseState *lease, int i, ClockTime now, LeaseRequest *request)
 {

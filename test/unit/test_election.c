@@ -118,6 +118,28 @@ test_name_among_equals(void **state)
 
 /* Every two of them agree on who goes first, so no two go at once. */
 static void
+test_who_outranks_whom(void **state)
+{
+	static const char *const name[] = {"a", "m", "z"};
+
+	assert_true(election_outranks(101, "z", 100, "a"));
+	assert_false(election_outranks(99, "a", 100, "z"));
+	assert_true(election_outranks(100, "a", 100, "b"));
+	assert_false(election_outranks(100, "b", 100, "a"));
+	assert_false(election_outranks(100, "a", 100, "a"));
+	/* who takes nothing by itself goes before nobody, another such one included */
+	assert_false(election_outranks(0, "a", 0, "b"));
+	assert_true(election_outranks(1, "b", 0, "a"));
+	for (int i = 0; i < 3; i++)
+		for (int j = 0; j < 3; j++)
+			for (int k = 1; k <= 3; k++)
+				for (int l = 1; l <= 3; l++)
+					if (i != j)
+						assert_int_equal(election_outranks(k, name[i], l, name[j]) +
+										 election_outranks(l, name[j], k, name[i]), 1);
+}
+
+static void
 test_everybody_has_a_place_of_its_own(void **state)
 {
 	static const char *const name[] = {"a", "b", "c", "d", "e", "f"};
@@ -355,6 +377,7 @@ main(void)
 		cmocka_unit_test(test_the_most_advanced_goes_first),
 		cmocka_unit_test(test_priority_among_equals),
 		cmocka_unit_test(test_name_among_equals),
+		cmocka_unit_test(test_who_outranks_whom),
 		cmocka_unit_test(test_everybody_has_a_place_of_its_own),
 		cmocka_unit_test(test_positions_do_not_count_elsewhere),
 		cmocka_unit_test(test_the_dead_are_ignored),
