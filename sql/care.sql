@@ -26,7 +26,11 @@ ALTER SYSTEM SET leasehold.store = 'host=x password=secret';
 ALTER SYSTEM SET leasehold.advertise = 'postgresql://me:secret@host/db';
 ALTER SYSTEM SET leasehold.store = 'host=x; ; =';
 ALTER SYSTEM SET leasehold.lease = 'no good';
+-- (from 17 on, the limits have their units)
+\set VERBOSITY sqlstate
 ALTER SYSTEM SET leasehold.safety_margin = '2h';
+\set VERBOSITY terse
+SELECT regexp_replace(:'LAST_ERROR_MESSAGE', '(\d) ms(?! is)', '\1', 'g') AS message;
 SET leasehold.nonsense = 1;
 
 -- what keeps the promise from being true here: the test server's own settings

@@ -8,11 +8,11 @@ SELECT p.oid::regprocedure AS function, pg_get_function_arguments(p.oid) AS argu
        pg_get_function_result(p.oid) AS returns
 FROM pg_proc p WHERE p.pronamespace = 'leasehold'::regnamespace
   AND NOT p.proretset
-ORDER BY p.proname;
+ORDER BY p.proname, p.oid;
 
 SELECT p.oid::regprocedure AS function, pg_get_function_result(p.oid) AS returns
 FROM pg_proc p WHERE p.pronamespace = 'leasehold'::regnamespace AND p.proretset
-ORDER BY p.proname;
+ORDER BY p.proname, p.oid;
 
 -- Who may do what
 CREATE ROLE regress_nobody;
@@ -23,7 +23,7 @@ SELECT p.proname,
        has_function_privilege('regress_nobody', p.oid, 'execute') AS everyone,
        has_function_privilege('regress_monitor', p.oid, 'execute') AS monitor
 FROM pg_proc p WHERE p.pronamespace = 'leasehold'::regnamespace
-ORDER BY p.proname;
+ORDER BY p.proname, p.oid;
 SELECT c.relname,
        has_table_privilege('regress_nobody', c.oid, 'select') AS everyone,
        has_table_privilege('regress_monitor', c.oid, 'select') AS monitor
