@@ -92,7 +92,7 @@ extern void settings_define(bool preloaded);
 extern const char *settings_node_name(void);
 
 /* The instance's lease: as set, "main" for an embedded store, or "". */
-extern const char *settings_lease(void);
+extern PGDLLEXPORT const char *settings_lease(void);
 
 /* How peers and clients reach this node: as set, or host name and port. */
 extern const char *settings_advertise(void);
