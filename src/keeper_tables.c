@@ -120,9 +120,12 @@ resume(TableLease *lease)
 					   (int64) pg_atomic_read_u64(&slot->highest_epoch),
 					   (int64) pg_atomic_read_u64(&slot->version),
 					   (ClockTime) pg_atomic_read_u64(&slot->lease.deadline));
-	/* an epoch gets there only when it is opened */
+	/* an epoch gets there only when it is opened, and then it is this node's rows */
 	if (state->phase == LEASE_HOLDER)
+	{
 		lease->opened_epoch = lease->opening_epoch = state->epoch;
+		strlcpy(state->sync_set, state->node, sizeof(state->sync_set));
+	}
 }
 
 static TableLease *
