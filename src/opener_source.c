@@ -117,6 +117,7 @@ drop_answer(Source *source)
 static void
 poll_one(Source *source, ClockTime now)
 {
+	bool		idle = source->link.state == LINK_IDLE;
 	PGresult   *result;
 
 	switch (link_poll(&source->link, now, &result))
@@ -149,7 +150,9 @@ poll_one(Source *source, ClockTime now)
 			break;
 		case LINK_LOST:
 			source->known = false;
-			source->failed_at = now;
+			/* nobody waited for one that lay idle: it is connected anew */
+			if (!idle)
+				source->failed_at = now;
 			source->done = source->question != SOURCE_NOTHING;
 			break;
 	}
