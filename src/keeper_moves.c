@@ -15,6 +15,7 @@
 #include "opening.h"
 
 #define PREPARE_MAX		(10 * CLOCK_S)	/* for the target to get ready */
+#define READY_AGAIN		(100 * CLOCK_MS)
 #define FAILBACK_CALM	(10 * CLOCK_S)
 #define FAILBACK_AGAIN	(60 * CLOCK_S)
 #define OPENING_MIN		(5 * CLOCK_S)	/* to apply what was handed over */
@@ -248,9 +249,34 @@ serve_handover(Keeper *keeper, TableLease *lease, const LeaseRow *request,
 		answer(keeper, lease, seq, "the target node did not get ready in time");
 }
 
+/*
+ * Whom to tell that this node is ready: all, then those that heard of the request
+ * later than of that.  Those who know it may be gone before the holder has asked.
+ */
+static void
+tell_ready(Keeper *keeper, TableLease *lease, int64 seq, ClockTime now)
+{
+	const LeaseState *state = &lease->state;
+
+	if (lease->ready_seq == seq && now < lease->ready_told_at + READY_AGAIN)
+		return;
+	for (int i = 0; i < keeper->n; i++)
+	{
+		const LeaseMember *member = &state->member[i];
+
+		if (lease->ready_seq != seq ||
+			(rule_counts(member) && member->seen && member->row.present &&
+			 member->row.request_seq == seq && member->row.ready_seq < seq))
+			lease->ready_due |= (uint16) (1 << i);
+	}
+	lease->ready_seq = seq;
+	lease->ready_told_at = now;
+}
+
 /* The target: get ready, and say so. */
 static void
-prepare(Keeper *keeper, TableLease *lease, const LeaseRow *request)
+prepare(Keeper *keeper, TableLease *lease, const LeaseRow *request,
+		ClockTime now)
 {
 	const LeaseRow *best = lease_best_row(&lease->state);
 	int64		seq = request->request_seq;
@@ -265,13 +291,17 @@ prepare(Keeper *keeper, TableLease *lease, const LeaseRow *request)
 		opening_prepare(lease->slot, seq, best->holder,
 						address_of(keeper, best->holder));
 	}
-	if (lease->ready_seq == seq || lease->answer_seq == seq)
+	if (lease->answer_seq == seq)
 		return;
+	if (lease->ready_seq == seq)
+	{
+		tell_ready(keeper, lease, seq, now);
+		return;
+	}
 	switch (opening_prepared(lease->slot, seq, why))
 	{
 		case OPENING_READY:
-			lease->ready_seq = seq;
-			lease->ready_due = (uint16) ((1 << keeper->n) - 1);
+			tell_ready(keeper, lease, seq, now);
 			break;
 		case OPENING_FAILED:
 			answer(keeper, lease, seq, why);
@@ -308,7 +338,7 @@ keeper_moves_follow_requests(Keeper *keeper, TableLease *lease, ClockTime now)
 			 request->request_seq > lease->handled_seq)
 		serve_handover(keeper, lease, request, now);
 	else if (state->phase == LEASE_FOLLOWER && to_us)
-		prepare(keeper, lease, request);
+		prepare(keeper, lease, request, now);
 }
 
 /*

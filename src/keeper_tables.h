@@ -52,6 +52,7 @@ typedef struct TableLease
 	ClockTime	waiting_since;	/* ... since when */
 	int64		prepared_seq;	/* one to this node: asked to get ready for */
 	int64		ready_seq;		/* ... and it is */
+	ClockTime	ready_told_at;	/* ... which it last set out to tell */
 	char		answer[STORE_REASON_LEN];	/* why one was refused ... */
 	int64		answer_seq;		/* ... which */
 	uint16		answer_due;		/* members of the store that have to be told */
