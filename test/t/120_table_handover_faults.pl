@@ -195,9 +195,9 @@ sub left_alone
 	my $writer = $group->wait_writer('t');
 	$on{ name($writer) }->wait_acks(10);
 	my $gap = longest_gap($since);
-	# a publisher that has gone is waited for a second, also for the last 24 bytes,
-	# before the lease is given back to it, and again when its time is over
-	my $most = 3 * $ttl + ($what eq 'unopened, the old holder is killed' ? 2 : 0);
+	# whoever has let go with the last of it not sent is waited for: for a second,
+	# before the lease is given back to it, and again when its time for that is over
+	my $most = 3 * $ttl + ($what =~ /^(?:released|unopened), the old holder is killed/ ? 2 : 0);
 	cmp_ok($gap, '<=', $most, sprintf '%s: %s writes, after %.2f s', $what, name($writer), $gap);
 	$_->thaw foreach @nodes;
 	foreach my $node (grep { $_->alive } @nodes)
@@ -264,7 +264,7 @@ sub waits_for_rows
 {
 	my ($node, $what) = @_;
 
-	wait_row("holder = '" . name($node) . "'");
+	ok(eval { wait_row("holder = '" . name($node) . "'", 10 * $ttl) }, "$what: " . name($node) . ' has taken it') or die;
 	is(row("sync_set || ',' || (holder_lsn <> '') || ',' || (timeline_epoch < epoch)"), 'a,true,true',
 		"$what: a wrote last, says the row, and how far it came");
 	wait_renewals(5);
