@@ -11,7 +11,8 @@
  * a setval().
  *
  * Taken from a node that fell silent: there is nothing to wait for.  The sequences
- * are moved past what is stored here, and the log says how far this node has come.
+ * are moved past what is stored here, with a margin for what was written there and
+ * did not come, and the log says how far this node has come.
  *
  * One worker for each database, for all the leases that have tables there; none of
  * them waits for another.  It stays for some seconds after the last request.  An
@@ -263,11 +264,27 @@ tell_progress(Job *job)
 			 errdetail("%s", said.data)));
 }
 
+/* A number that this node has to itself: its place among the names of all. */
+static int
+own_turn(void)
+{
+	Survey	   *survey = leasehold_shared->survey;
+	int			turn = 0;
+
+	LWLockAcquire(leasehold_shared->survey_lock, LW_SHARED);
+	for (int i = 0; i < survey->nnodes; i++)
+		turn += strcmp(survey->node[i].name, settings_node_name()) < 0;
+	LWLockRelease(leasehold_shared->survey_lock);
+	return turn;
+}
+
+/* Where nobody wrote before, there is nothing that could be late. */
 static void
 open_alone(Job *job)
 {
 	tell_progress(job);
-	(void) plan_move_sequences(job->plan);
+	(void) plan_move_sequences(job->plan, job->request.from[0] == '\0' ?
+							   PLAN_ALL_SEEN : own_turn());
 	answer(job, OPENING_READY, "");
 }
 
@@ -425,7 +442,7 @@ fault_of_sources(const Job *job)
 static void
 move_sequences(Job *job)
 {
-	int			untold = plan_move_sequences(job->plan);
+	int			untold = plan_move_sequences(job->plan, PLAN_ALL_SEEN);
 	ListCell   *cell;
 
 	foreach(cell, job->plan->tables)

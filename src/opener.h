@@ -187,10 +187,15 @@ extern void plan_take_values(OpeningPlan *plan, const PGresult *result);
 /*
  * plan_move_sequences
  *		Set every sequence past what was given out elsewhere, as its publisher has
- *		told, else past what is stored here.  May raise an error; starts and ends a
+ *		told, else past what is stored here.  If there may be rows that were written
+ *		elsewhere and are not here yet, "turn" is a number that this node has to
+ *		itself, and every sequence goes on so far from there that it does not meet
+ *		theirs; else it is PLAN_ALL_SEEN.  May raise an error; starts and ends a
  *		transaction.  The number of those whose publisher has not told.
  */
-extern int	plan_move_sequences(const OpeningPlan *plan);
+#define PLAN_ALL_SEEN	(-1)
+
+extern int	plan_move_sequences(const OpeningPlan *plan, int turn);
 
 /* ------------------------------------------------------------------------
  * How far a subscription has come

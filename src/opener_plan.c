@@ -23,6 +23,11 @@
 #include "opener.h"
 #include "tables.h"
 
+/* See beyond_unseen(): blocks in a round, numbers in one, and rounds in a range. */
+#define TURNS			64
+#define ROUND_MAX		(UINT64CONST(1) << 22)
+#define TAKEOVERS_MIN	4096
+
 /* The protected tables that exist here, and all that inherits from them. */
 #define TREE \
 	"WITH RECURSIVE tree (oid, root) AS (" \
@@ -544,8 +549,38 @@ furthest_stored(const PlanSequence *sequence, int64 *value)
 	return found;
 }
 
+/*
+ * Where to go on after "value" although numbers beyond it were given out, which
+ * nobody here has seen: in rows that are late, and come yet.  How many, nobody
+ * knows.  The range is divided into blocks, and each node has one in TURNS of them;
+ * this one goes on in its next block, a whole one away at least.  So two nodes that
+ * go on from the same number without having heard of each other do not meet either.
+ * A sequence whose range is too small for that, or nearly used up, has no margin.
+ */
+static int64
+beyond_unseen(const PlanSequence *sequence, int64 value, int turn)
+{
+	bool		up = sequence->increment > 0;
+	uint64		step = up ? (uint64) sequence->increment : (uint64) 0 - (uint64) sequence->increment;
+	uint64		room = ((uint64) sequence->maximum - (uint64) sequence->minimum) / step;
+	uint64		block = Min(room / TAKEOVERS_MIN, ROUND_MAX) / TURNS;
+	uint64		round = block * TURNS;
+	uint64		least = (up ? (uint64) value - (uint64) sequence->minimum :
+						 (uint64) sequence->maximum - (uint64) value) / step + block;
+	uint64		at;
+
+	if (block == 0 || least > room - 2 * round)
+		return value;
+	at = least - least % round + (uint64) (turn % TURNS) * block;
+	if (at < least)
+		at += round;
+	return (int64) (up ? (uint64) sequence->minimum + at * step :
+					(uint64) sequence->maximum - at * step);
+}
+
+/* "turn" is this node's, or PLAN_ALL_SEEN. */
 static void
-move(const PlanSequence *sequence, int64 here, bool called)
+move(const PlanSequence *sequence, int64 here, bool called, int turn)
 {
 	int64		value = sequence->remote_value;
 	bool		given = sequence->remote_called;
@@ -554,10 +589,12 @@ move(const PlanSequence *sequence, int64 here, bool called)
 
 	if (!sequence->told)
 	{
-		if (!furthest_stored(sequence, &value))
-			return;
-		given = true;
+		given = furthest_stored(sequence, &value);
+		if (!given)
+			value = here;
 	}
+	if (turn != PLAN_ALL_SEEN)
+		value = beyond_unseen(sequence, is_beyond(sequence, here, value) ? here : value, turn);
 	/* never back; the same value counts only if it was given out there, not here */
 	if (is_beyond(sequence, value, here))
 		value = own_number(sequence, value, here);
@@ -570,7 +607,7 @@ move(const PlanSequence *sequence, int64 here, bool called)
 }
 
 int
-plan_move_sequences(const OpeningPlan *plan)
+plan_move_sequences(const OpeningPlan *plan, int turn)
 {
 	StringInfoData sql;
 	ListCell   *cell;
@@ -598,7 +635,7 @@ plan_move_sequences(const OpeningPlan *plan)
 							DatumGetInt32(SPI_getbinval(row, here->tupdesc, 1, &isnull)));
 		untold += !sequence->told;
 		move(sequence, DatumGetInt64(SPI_getbinval(row, here->tupdesc, 2, &isnull)),
-			 DatumGetBool(SPI_getbinval(row, here->tupdesc, 3, &isnull)));
+			 DatumGetBool(SPI_getbinval(row, here->tupdesc, 3, &isnull)), turn);
 	}
 	end_work();
 	return untold;
