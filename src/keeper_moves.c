@@ -459,7 +459,20 @@ open_lease(Keeper *keeper, TableLease *lease)
 	opening_forget(lease->slot);
 }
 
-/* What was handed over can be handed back; what fell to this node is used. */
+static void
+begin_opening(const Keeper *keeper, TableLease *lease, ClockTime now)
+{
+	lease->opening_epoch = lease->state.epoch;
+	lease->opening_until = now + clock_max(OPENING_MIN, clock_ms(lease->state.ttl_ms));
+	opening_begin(lease->slot, lease->state.epoch, lease->from,
+				  address_of(keeper, lease->from), lease->from_lsn);
+}
+
+/*
+ * What was handed over can be handed back; what fell to this node is used.  If not
+ * all that was written there has come, it is opened as if its writer had fallen
+ * silent: what is late is not to meet what is written here.
+ */
 static void
 opening_failed(Keeper *keeper, TableLease *lease, const char *why,
 			   ClockTime now)
@@ -472,14 +485,14 @@ opening_failed(Keeper *keeper, TableLease *lease, const char *why,
 	ereport(LOG,
 			(errmsg("leasehold: lease \"%s\" is used although %s",
 					lease->name, why)));
-	open_lease(keeper, lease);
-}
-
-static void
-begin_opening(const Keeper *keeper, const TableLease *lease)
-{
-	opening_begin(lease->slot, lease->state.epoch, lease->from,
-				  address_of(keeper, lease->from), lease->from_lsn);
+	if (lease->from_lsn == 0)
+	{
+		open_lease(keeper, lease);
+		return;
+	}
+	lease->from_lsn = 0;
+	opening_forget(lease->slot);
+	begin_opening(keeper, lease, now);
 }
 
 void
@@ -491,11 +504,7 @@ keeper_moves_follow_opening(Keeper *keeper, TableLease *lease, ClockTime now)
 	if (state->phase != LEASE_HOLDER || lease->opened_epoch == state->epoch)
 		return;
 	if (lease->opening_epoch != state->epoch)
-	{
-		lease->opening_epoch = state->epoch;
-		lease->opening_until = now + clock_max(OPENING_MIN, clock_ms(state->ttl_ms));
-		begin_opening(keeper, lease);
-	}
+		begin_opening(keeper, lease, now);
 	switch (opening_state(lease->slot, state->epoch, why))
 	{
 		case OPENING_READY:
@@ -504,8 +513,9 @@ keeper_moves_follow_opening(Keeper *keeper, TableLease *lease, ClockTime now)
 		case OPENING_FAILED:
 			opening_failed(keeper, lease, why, now);
 			break;
-		case OPENING_NONE:
-			begin_opening(keeper, lease);	/* forgotten: ask again */
+		case OPENING_NONE:		/* forgotten: ask again */
+			opening_begin(lease->slot, state->epoch, lease->from,
+						  address_of(keeper, lease->from), lease->from_lsn);
 			/* FALLTHROUGH */
 		case OPENING_PENDING:
 			if (now >= lease->opening_until)

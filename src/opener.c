@@ -145,8 +145,7 @@ answer(Job *job, OpeningState state, const char *why)
 }
 
 /*
- * Run a piece of work in this database.  An error is logged, and fails the job
- * but for one that may not fail.
+ * Run a piece of work in this database.  An error is logged, and fails the job.
  */
 static bool
 run_guarded(Job *job, void (*work) (Job *))
@@ -175,13 +174,7 @@ run_guarded(Job *job, void (*work) (Job *))
 	QueryCancelPending = false;
 	MemoryContextSwitchTo(context);
 	if (!good)
-	{
-		bool		may_fail = job->request.kind == OPENING_TO_PREPARE ||
-			job->request.lsn != 0;
-
-		answer(job, may_fail ? OPENING_FAILED : OPENING_READY,
-			   may_fail ? why : "");
-	}
+		answer(job, OPENING_FAILED, why);
 	return good;
 }
 

@@ -249,7 +249,8 @@ ask(int slot, OpeningKind kind, int64 key, const char *from,
 	strlcpy(request.from, from, sizeof(request.from));
 	strlcpy(request.address, address, sizeof(request.address));
 	request.lsn = lsn;
-	request.until = clock_now() + OPENING_TIME;
+	request.asked_at = clock_now();
+	request.until = request.asked_at + OPENING_TIME;
 	if (strcmp(from, settings_node_name()) != 0)
 		find_desks(slot, &request);
 	shared_publish(&leasehold_opening->request[slot], &request);
@@ -311,7 +312,7 @@ opening_prepare(int slot, int64 seq, const char *from, const char *address)
 	if (request->kind == OPENING_TO_PREPARE && request->key == seq &&
 		strcmp(request->from, from) == 0 &&
 		(judge(slot, OPENING_TO_PREPARE, seq, why) != OPENING_FAILED ||
-		 clock_now() < request->until - OPENING_TIME + RETRY_AFTER))
+		 clock_now() < request->asked_at + RETRY_AFTER))
 		return;
 	ask(slot, OPENING_TO_PREPARE, seq, from, address, 0);
 }
@@ -340,6 +341,29 @@ opening_begin(int slot, int64 epoch, const char *from, const char *address,
 	ask(slot, OPENING_TO_BEGIN, epoch, from, address, from[0] != '\0' ? lsn : 0);
 }
 
+/*
+ * An error may be over in a moment, and a worker that ended has a successor: what
+ * has nobody to wait for is asked again for as long as it may take.  False: enough.
+ */
+static bool
+try_again(int slot)
+{
+	OpeningRequest request = *current_request(slot);
+	ClockTime	now = clock_now();
+
+	if (request.refused || now + RETRY_AFTER >= request.until)
+		return false;
+	if (now >= request.asked_at + RETRY_AFTER)
+	{
+		request.number++;
+		request.asked_at = now;
+		shared_publish(&leasehold_opening->request[slot], &request);
+		pg_memory_barrier();
+		wake_desks(request.desks);
+	}
+	return true;
+}
+
 OpeningState
 opening_state(int slot, int64 epoch, char *why)
 {
@@ -347,6 +371,8 @@ opening_state(int slot, int64 epoch, char *why)
 
 	if (state == OPENING_FAILED && current_request(slot)->lsn == 0)
 	{
+		if (try_again(slot))
+			return OPENING_PENDING;
 		ereport(LOG,
 				(errmsg("leasehold: the tables of lease \"%s\" are opened, though it could not be seen to their sequences",
 						leasehold_tables->slot[slot].name),

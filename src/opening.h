@@ -54,6 +54,7 @@ typedef struct OpeningRequest
 	char		address[256];
 	uint64		lsn;
 	uint32		desks;			/* which of them are concerned, a bit each */
+	ClockTime	asked_at;
 	ClockTime	until;
 	bool		refused;		/* failed at once, "why" */
 	char		why[OPENING_WHY_LEN];
@@ -111,8 +112,9 @@ extern PGDLLEXPORT OpeningState opening_prepared(int slot, int64 seq, char *why)
  *		is to be done; "" if that is not known, then whoever it was prepared from
  *		counts.  "lsn": how far "from" had written when it closed its fence,
  *		all of which has to be applied; 0 if it fell silent, or nobody held it: then
- *		it is only looked how far this node has come, and said in the log, and it
- *		does not fail.  Ends within OPENING_TIME and a little.
+ *		it is only looked how far this node has come, and said in the log, sequences
+ *		are moved on with a margin for what may come yet, and it does not fail.  Ends
+ *		within OPENING_TIME and a little.
  */
 extern PGDLLEXPORT void opening_begin(int slot, int64 epoch, const char *from,
 									  const char *address, uint64 lsn);
