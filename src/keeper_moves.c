@@ -400,17 +400,22 @@ keeper_moves_serve_box(Keeper *keeper, const KeeperBox *box, ClockTime now)
  */
 
 /*
- * When the race for it begins: who wrote its tables last, and how far did that
- * come?  Whoever has held it since without opening it leaves in the row what it
- * found there.  A position stands there only if the writer itself let go.
+ * While it races for it, and when it has won: who wrote its tables last, and how far
+ * did that come?  Whoever has held it since without opening it leaves in the row what
+ * it found there.  A position stands there only if the writer itself let go.
+ *
+ * What it knew when the race began does not do: that may have been old, and another
+ * node may have held it, written, and let go before this one won.  To acquire it
+ * leaves in the row what it says of that, but not for whom it was reserved.
  */
 void
 keeper_moves_note_source(Keeper *keeper, TableLease *lease)
 {
 	const LeaseState *state = &lease->state;
 	const LeaseWrote *last = NULL;
+	bool		reserved = false;
+	bool		won = false;
 
-	lease->handed = false;
 	for (int i = 0; i < state->nmembers; i++)
 	{
 		const LeaseMember *member = &state->member[i];
@@ -418,12 +423,15 @@ keeper_moves_note_source(Keeper *keeper, TableLease *lease)
 
 		if (!rule_counts(member) || !member->seen || !member->row.present)
 			continue;
-		lease->handed |= member->row.holder[0] == '\0' &&
+		won |= rule_row_is_current(state, &member->row);
+		reserved |= member->row.holder[0] == '\0' &&
 			strcmp(member->row.reserved_for, keeper->self.name) == 0;
 		if (last == NULL || wrote->epoch > last->epoch ||
 			(wrote->epoch == last->epoch && wrote->lsn > last->lsn))
 			last = wrote;
 	}
+	if (!won)
+		lease->handed = reserved;
 	strlcpy(lease->from, last != NULL ? last->sync_set : "", sizeof(lease->from));
 	lease->from_lsn = last != NULL ? last->lsn : 0;
 }

@@ -474,7 +474,8 @@ turn(Keeper *keeper, TableLease *lease, ClockTime now)
 		keeper_moves_begin_drain(lease, DRAIN_RELEASE, "", DRAIN_MAX, now);
 	lease_tick(state, now);
 	keeper_tables_publish_fence(lease);
-	if (before == LEASE_FOLLOWER && state->phase == LEASE_ACQUIRING)
+	if (state->phase == LEASE_ACQUIRING ||
+		(before == LEASE_ACQUIRING && state->phase == LEASE_HOLDER))
 		keeper_moves_note_source(keeper, lease);
 	keeper_moves_follow_requests(keeper, lease, now);
 	keeper_moves_follow_failback(keeper, lease, now);
