@@ -44,9 +44,17 @@
 FenceGate	fence_gate = FENCE_GATE_OPEN;
 
 static const PQcommMethods *open_methods = NULL;	/* set while we are in between */
-static uint64 gate_epoch = 0;	/* of the instance's lease; 0: any will do */
-static FenceNote *gate_notes = NULL;	/* of table leases */
-static int	gate_nnotes = 0;
+
+/* What the gate asks for: a lease, and under which epoch. */
+typedef struct GateLease
+{
+	FenceLease *lease;
+	uint64		epoch;
+} GateLease;
+
+static GateLease gate_first;	/* nearly always the only one */
+static GateLease *gate_others = NULL;
+static int	gate_nothers = 0;
 static int	gate_room = 0;
 static char ready_held = '\0';	/* the end of the answer, held back: its status */
 static XLogRecPtr last_commit_end = InvalidXLogRecPtr;	/* before this one */
@@ -92,13 +100,33 @@ static const PQcommMethods silent_methods = {
 
 /* ---- through the gate ---- */
 
+static inline bool
+is_held(const GateLease *asked)
+{
+	uint64		held = shared_lease_epoch(asked->lease);
+
+	return held != 0 && held == asked->epoch;
+}
+
+static pg_noinline bool
+others_are_held(void)
+{
+	for (int i = 0; i < gate_nothers; i++)
+		if (!is_held(&gate_others[i]))
+			return false;
+	return true;
+}
+
 /* The table lease for which the gate stays shut; NULL: it is the instance's. */
 static const char *
 lost_table_lease(void)
 {
-	const FenceNote *lost = fence_notes_lost(gate_notes, gate_nnotes);
+	const GateLease *lost = &gate_first;
 
-	return lost == NULL ? NULL : leasehold_tables->slot[lost->slot].name;
+	for (int i = 0; i < gate_nothers && is_held(lost); i++)
+		lost = &gate_others[i];
+	return lost->lease == &fence_shared->instance ? NULL :
+		((const TableSlot *) lost->lease)->name;
 }
 
 /* The lease is gone: the gate never opens again. */
@@ -135,11 +163,8 @@ end_answer(void)
 static inline bool
 gate_passes(void)
 {
-	if (unlikely(fence_gate == FENCE_GATE_SILENT ||
-				 (gate_epoch != 0 &&
-				  shared_lease_epoch(&fence_shared->instance) != gate_epoch) ||
-				 (gate_nnotes != 0 &&
-				  fence_notes_lost(gate_notes, gate_nnotes) != NULL)))
+	if (unlikely(fence_gate == FENCE_GATE_SILENT || !is_held(&gate_first) ||
+				 (gate_nothers != 0 && !others_are_held())))
 		return stay_shut();
 	if (ready_held != '\0')
 		end_answer();
@@ -210,24 +235,37 @@ static const PQcommMethods gate_methods = {
  * The gate asks for this lease, too.  What an earlier transaction of the same
  * procedure wrote under has to be held as well: the answer is about all of them.
  */
-static void
-ask_for(const FenceNote *note)
+static pg_noinline void
+ask_for_another(FenceLease *lease, uint64 epoch)
 {
 	int			i = 0;
 
-	while (i < gate_nnotes && gate_notes[i].lease != note->lease)
+	while (i < gate_nothers && gate_others[i].lease != lease)
 		i++;
 	if (i == gate_room)
 	{
 		int			wanted = Max(8, 2 * gate_room);
 
-		gate_notes = gate_room == 0 ?
-			MemoryContextAlloc(TopMemoryContext, sizeof(FenceNote) * wanted) :
-			repalloc(gate_notes, sizeof(FenceNote) * wanted);
+		gate_others = gate_room == 0 ?
+			MemoryContextAlloc(TopMemoryContext, sizeof(GateLease) * wanted) :
+			repalloc(gate_others, sizeof(GateLease) * wanted);
 		gate_room = wanted;
 	}
-	gate_notes[i] = *note;
-	gate_nnotes = Max(gate_nnotes, i + 1);
+	gate_others[i].lease = lease;
+	gate_others[i].epoch = epoch;
+	gate_nothers = Max(gate_nothers, i + 1);
+}
+
+static inline void
+ask_for(FenceLease *lease, uint64 epoch)
+{
+	if (likely(gate_first.lease == NULL || gate_first.lease == lease))
+	{
+		gate_first.lease = lease;
+		gate_first.epoch = epoch;
+	}
+	else
+		ask_for_another(lease, epoch);
 }
 
 void
@@ -238,26 +276,21 @@ fence_reply_shut_gate(uint64 epoch, const FenceNote *notes, int n)
 		return;
 	if (likely(fence_gate == FENCE_GATE_OPEN))
 	{
-		gate_epoch = 0;
-		gate_nnotes = 0;
+		gate_first.lease = NULL;
+		gate_nothers = 0;
 	}
 	/* else it is shut already: a procedure's next transaction */
-	if (n == 1 && gate_nnotes == 0 && gate_room > 0)
-	{
-		gate_notes[0] = notes[0];
-		gate_nnotes = 1;
-	}
-	else
-		for (int i = 0; i < n; i++)
-			if (notes[i].wrote)
-				ask_for(&notes[i]);
-	if (fence_gate == FENCE_GATE_OPEN)
+	if (epoch != 0)
+		ask_for(&fence_shared->instance, epoch);
+	for (const FenceNote *noted = notes; noted < notes + n; noted++)
+		if (noted->wrote)
+			ask_for(noted->lease, noted->epoch);
+	Assert(gate_first.lease != NULL);
+	if (likely(fence_gate == FENCE_GATE_OPEN))
 	{
 		open_methods = PqCommMethods;
 		PqCommMethods = &gate_methods;
 	}
-	if (epoch != 0)
-		gate_epoch = epoch;
 	fence_gate = FENCE_GATE_SHUT;
 }
 

@@ -29,8 +29,9 @@ extern FenceGate fence_gate;
  * fence_reply_shut_gate
  *		From here on, and until the answer is out or the gate is opened, nothing
  *		is sent to the client unless "epoch" of the instance's lease (0: it does
- *		not matter) and those of the table leases noted are held at that moment;
- *		once one is not, nothing is sent any more at all.
+ *		not matter) and those of the table leases noted as written are held at that
+ *		moment; once one is not, nothing is sent any more at all.  At least one
+ *		lease must be named.
  */
 extern void fence_reply_shut_gate(uint64 epoch, const FenceNote *notes, int n);
 
