@@ -127,6 +127,14 @@ fence_lease_is_set(void)
 		 settings_lease()[0] != '\0');
 }
 
+/* Is there a lease of the instance? */
+static inline bool
+fence_instance_is_governed(void)
+{
+	return pg_atomic_read_u32(&fence_shared->governed) != 0 ||
+		fence_lease_is_set();
+}
+
 /*
  * fence_governs
  *		Is this process to be fenced by the lease of the instance?
@@ -134,9 +142,7 @@ fence_lease_is_set(void)
 static inline bool
 fence_governs(void)
 {
-	return fence_concerns() &&
-		(pg_atomic_read_u32(&fence_shared->governed) != 0 ||
-		 fence_lease_is_set());
+	return fence_concerns() && fence_instance_is_governed();
 }
 
 /*
@@ -148,8 +154,7 @@ static inline bool
 fence_applies(void)
 {
 	return fence_concerns() &&
-		(pg_atomic_read_u32(&fence_shared->governed) != 0 ||
-		 fence_lease_is_set() ||
+		(fence_instance_is_governed() ||
 		 pg_atomic_read_u32(fence_tables_published) != 0);
 }
 
@@ -220,10 +225,10 @@ fence_show_writing(uint32 bits)
 
 /* A table lease that it has written under: should that be lost, it is ended. */
 static inline void
-fence_show_slot(int slot)
+fence_show_slot(int slot, uint32 bit)
 {
-	fence_show_writing(FENCE_BIT_SLOT(slot));
-	for (int k = 0; k < FENCE_SLOTS_SHOWN; k++)
+	fence_show_writing(bit);
+	for (size_t k = 0; k < FENCE_SLOTS_SHOWN; k++)
 		if (pg_atomic_read_u32(&fence_backend->wrote_slot[k]) == 0)
 		{
 			pg_atomic_write_u32(&fence_backend->wrote_slot[k], (uint32) slot + 1);
@@ -235,7 +240,7 @@ static inline void
 fence_hide_writing(FenceBackend *backend)
 {
 	pg_atomic_write_u32(&backend->writing, 0);
-	for (int k = 0; k < FENCE_SLOTS_SHOWN; k++)
+	for (size_t k = 0; k < FENCE_SLOTS_SHOWN; k++)
 	{
 		if (pg_atomic_read_u32(&backend->wrote_slot[k]) == 0)
 			break;

@@ -109,15 +109,17 @@ start_guarded(QueryDesc *queryDesc, int eflags)
 		start_plan_in_scope(scope, queryDesc, eflags);
 }
 
-/* The same for a table that has a lease of its own, where no other governs. */
-static pg_noinline COMPAT_NO_STACK_PROTECTOR bool
-settle_protected(const PlannedStmt *stmt)
+/* May it write, by what is known of the table that it changes? */
+static inline bool
+settle_writing(const PlannedStmt *stmt)
 {
-	const FenceTable *table = fence_plan_protected_table(stmt);
+	const FenceTable *table = fence_first_written(stmt);
 
-	return table != NULL && fence_process == FENCE_PROCESS_FENCED &&
-		setting_fence == FENCE_ENFORCE && !fence_governs() &&
-		fence_notes_settle(table->relid, table->need);
+	if (table == NULL)
+		return false;
+	if (fence_table_needs_instance(table, stmt))
+		return fence_settle_write() || !fence_governs();
+	return fence_table_needs_lease(table, stmt) && fence_notes_settle(table);
 }
 
 /*
@@ -131,9 +133,7 @@ start_writing(QueryDesc *queryDesc, int eflags)
 {
 	if (likely(fence_scope == FENCE_SCOPE_ORDINARY &&
 			   !(eflags & EXEC_FLAG_EXPLAIN_ONLY) &&
-			   (fence_plan_surely_writes(queryDesc->plannedstmt) ?
-				fence_settle_write() || !fence_governs() :
-				fence_tables_here && settle_protected(queryDesc->plannedstmt))))
+			   settle_writing(queryDesc->plannedstmt)))
 	{
 		started_plan = queryDesc;
 		start_plan(queryDesc, eflags);

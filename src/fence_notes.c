@@ -35,9 +35,11 @@ static int	room = 0;
 static inline FenceNote *
 find_note(int slot)
 {
-	for (int i = 0; i < fence_transaction.nnotes; i++)
-		if (fence_notes[i].slot == slot)
-			return &fence_notes[i];
+	FenceNote  *end = fence_notes + fence_transaction.nnotes;
+
+	for (FenceNote *noted = fence_notes; noted < end; noted++)
+		if (noted->slot == slot)
+			return noted;
 	return NULL;
 }
 
@@ -52,39 +54,50 @@ make_room(void)
 	room = wanted;
 }
 
-/* Note under which epoch the lease in this slot is held now. */
 static inline FenceNote *
-note(int slot, Oid relid, uint64 held)
+add_note(const FenceTableLease *lease, Oid relid, uint64 held)
 {
-	FenceNote  *found = find_note(slot);
+	FenceNote  *added;
 
-	if (found != NULL)
-	{
-		if (found->epoch != held)
-			found->epoch = 0;
-		return found;
-	}
 	if (unlikely(fence_transaction.nnotes == room))
 		make_room();
-	found = &fence_notes[fence_transaction.nnotes++];
-	found->lease = &leasehold_tables->slot[slot].lease;
-	found->slot = slot;
-	found->wrote = false;
-	found->relid = relid;
-	found->epoch = held;
-	fence_transaction.bits |= FENCE_BIT_SLOT(slot);
+	added = &fence_notes[fence_transaction.nnotes++];
+	added->lease = lease->shared;
+	added->slot = lease->slot;
+	added->wrote = false;
+	added->relid = relid;
+	added->epoch = held;
+	fence_transaction.bits |= lease->bit;
+	return added;
+}
+
+/* Note under which epoch this lease is held now. */
+static inline FenceNote *
+note(const FenceTableLease *lease, Oid relid, uint64 held)
+{
+	FenceNote  *found = find_note(lease->slot);
+
+	if (found == NULL)
+		return add_note(lease, relid, held);
+	if (found->epoch != held)
+		found->epoch = 0;
 	return found;
 }
 
 static inline void
-note_write(FenceNote *noted, Oid relid)
+note_write(FenceNote *noted, Oid relid, uint32 bit)
 {
-	if (noted->wrote)
-		return;
 	noted->wrote = true;
 	noted->relid = relid;
 	fence_transaction.wrote |= FENCE_WROTE_TABLES;
-	fence_show_slot(noted->slot);
+	fence_show_slot(noted->slot, bit);
+}
+
+static void
+see_write(FenceNote *noted, Oid relid)
+{
+	if (!noted->wrote)
+		note_write(noted, relid, FENCE_BIT_SLOT(noted->slot));
 }
 
 /*
@@ -135,39 +148,45 @@ fence_notes_require(Oid relid, const FenceNeed *need, bool whole,
 		FenceNote  *noted = NULL;
 
 		if (lease->slot != TABLES_NO_SLOT)
-			noted = note(lease->slot, relid, held);
+			noted = note(lease, relid, held);
 		if (unlikely(held == 0 || noted->epoch != held))
 			fence_refuse_table(command, statement, relid, lease, held);
 		else
-			note_write(noted, relid);
+			see_write(noted, relid);
 	}
 	for (int i = needed; i < need->nown + need->nbelow; i++)
 	{
-		int			slot = need->lease[i]->slot;
+		const FenceTableLease *lease = need->lease[i];
 		FenceNote  *noted;
 
-		if (slot == TABLES_NO_SLOT)
+		if (lease->slot == TABLES_NO_SLOT)
 			continue;
-		noted = note(slot, relid, tables_held_epoch(slot));
+		noted = note(lease, relid, tables_held_epoch(lease->slot));
 		if (!pgstat_track_counts)
-			note_write(noted, relid);
+			see_write(noted, relid);
 	}
 }
 
 COMPAT_NO_STACK_PROTECTOR bool
-fence_notes_settle(Oid relid, const FenceNeed *need)
+fence_notes_settle(const FenceTable *table)
 {
-	int			slot = need->lease[0]->slot;
+	const FenceTableLease *lease = table->need->only;
 	uint64		held;
 	FenceNote  *noted;
 
-	if (need->nown != 1 || need->nbelow != 0 || slot == TABLES_NO_SLOT)
+	if (unlikely(lease == NULL || fence_process != FENCE_PROCESS_FENCED ||
+				 setting_fence != FENCE_ENFORCE || fence_instance_is_governed()))
 		return false;
-	held = tables_held_epoch(slot);
-	noted = note(slot, relid, held);
-	if (unlikely(held == 0 || noted->epoch != held))
+	held = shared_lease_epoch(lease->shared);
+	if (unlikely(held == 0))
 		return false;
-	note_write(noted, relid);
+	noted = find_note(lease->slot);
+	if (noted == NULL)
+		noted = add_note(lease, table->relid, held);
+	else if (noted->epoch != held)
+		return false;
+	if (!noted->wrote)
+		note_write(noted, table->relid, lease->bit);
 	return true;
 }
 
@@ -261,8 +280,47 @@ see_changed(Oid relid, const FenceNeed *need, void *arg)
 		if (noted == NULL)
 			fence_refuse_table_commit(relid, lease, TABLE_UNNOTED);
 		else
-			note_write(noted, relid);
+			see_write(noted, relid);
 	}
+}
+
+/*
+ * The short way: did the transaction change no table but those whose lease is
+ * noted, and that need that one whatever has happened in the catalogs since?
+ */
+static inline bool
+changed_as_noted(void)
+{
+	if (!pgstat_track_counts)
+		return false;
+	for (const PgStat_TableXactStatus *counts = fence_first_changed();
+		 counts != NULL; counts = counts->next)
+	{
+		Oid			relid = compat_counted_table(counts);
+		const FenceTable *known = &fence_tables[relid % FENCE_TABLES];
+		const FenceNote *noted;
+
+		if (known->relid != relid || known->need == NULL || !known->need->fixed)
+			return false;
+		noted = find_note(known->need->lease[0]->slot);
+		if (noted == NULL || !noted->wrote)
+			return false;
+	}
+	return true;
+}
+
+/* Which tables has it changed, and were their leases noted? */
+static pg_noinline void
+look_at_changes(void)
+{
+	/* what became part of a protected table since it was looked at */
+	AcceptInvalidationMessages();
+	if (fence_each_changed(see_changed, NULL))
+		return;
+	for (int i = 0; i < fence_transaction.nnotes; i++)
+		see_write(&fence_notes[i], fence_notes[i].relid);
+	if (list_has_changed())
+		fence_refuse_changed_list();
 }
 
 /* In the order of shared_lease_epoch(). */
@@ -276,8 +334,8 @@ is_lost(const FenceNote *noted, uint64 now)
 		pg_atomic_read_u64(&noted->lease->epoch) != noted->epoch;
 }
 
-COMPAT_NO_STACK_PROTECTOR const FenceNote *
-fence_notes_lost(const FenceNote *notes, int n)
+const FenceNote *
+fence_notes_lost_of(const FenceNote *notes, int n)
 {
 	uint64		now = (uint64) clock_now();
 
@@ -290,9 +348,8 @@ fence_notes_lost(const FenceNote *notes, int n)
 static void
 refuse_lost(const FenceNote *lost)
 {
-	FenceTableLease lease;
+	FenceTableLease lease = {.slot = lost->slot};
 
-	lease.slot = lost->slot;
 	strlcpy(lease.name, leasehold_tables->slot[lost->slot].name,
 			sizeof(lease.name));
 	fence_refuse_table_commit(lost->relid, &lease, TABLE_LOST);
@@ -302,22 +359,15 @@ refuse_lost(const FenceNote *lost)
  * The list is read when our flag is up for all to see: if whoever published
  * another one finds the flag down, we find that list.
  */
-void
+COMPAT_NO_STACK_PROTECTOR void
 fence_notes_before_commit(bool prepare)
 {
 	const FenceNote *lost;
 
 	if (!fence_tables_look() && fence_transaction.nnotes == 0)
 		return;
-	/* what became part of a protected table since it was looked at */
-	AcceptInvalidationMessages();
-	if (!fence_each_changed(see_changed, NULL))
-	{
-		for (int i = 0; i < fence_transaction.nnotes; i++)
-			note_write(&fence_notes[i], fence_notes[i].relid);
-		if (list_has_changed())
-			fence_refuse_changed_list();
-	}
+	if (!changed_as_noted())
+		look_at_changes();
 	if (!(fence_transaction.wrote & FENCE_WROTE_TABLES))
 		return;
 	lost = fence_notes_lost(fence_notes, fence_transaction.nnotes);

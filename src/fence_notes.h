@@ -49,9 +49,10 @@ extern void fence_notes_before_plan(const PlannedStmt *stmt);
 /*
  * fence_notes_settle
  *		The short way for a table that one lease protects, and that nothing is
- *		special about: false if there is more to be done.
+ *		special about, where no other lease governs: false if there is more to be
+ *		done.
  */
-extern bool fence_notes_settle(Oid relid, const FenceNeed *need);
+extern bool fence_notes_settle(const FenceTable *table);
 
 /*
  * fence_notes_before_utility
@@ -71,8 +72,19 @@ extern FenceWrite fence_notes_before_utility(const PlannedStmt *pstmt,
  */
 extern void fence_notes_before_commit(bool prepare);
 
+extern const FenceNote *fence_notes_lost_of(const FenceNote *notes, int n);
+
 /* Are all leases under which it wrote still held?  NULL, or one that is not. */
-extern const FenceNote *fence_notes_lost(const FenceNote *notes, int n);
+static inline const FenceNote *
+fence_notes_lost(const FenceNote *notes, int n)
+{
+	uint64		held;
+
+	if (unlikely(n != 1 || !notes->wrote))
+		return fence_notes_lost_of(notes, n);
+	held = shared_lease_epoch(notes->lease);
+	return likely(held != 0 && held == notes->epoch) ? NULL : notes;
+}
 
 /* track_counts: what is remembered in case nothing is counted. */
 extern void fence_notes_list(void);

@@ -23,7 +23,6 @@
 #include "pgstat.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/pgstat_internal.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -578,13 +577,6 @@ fence_drops_extension(Node *statement)
  * ------------------------------------------------------------------------
  */
 
-static bool
-changed_rows(const PgStat_TableXactStatus *counts)
-{
-	return counts->tuples_inserted != 0 || counts->tuples_updated != 0 ||
-		counts->tuples_deleted != 0 || counts->truncdropped;
-}
-
 /* Is this a table whose changes are nobody's data? */
 static bool
 changes_are_harmless(Oid relid, bool maintained)
@@ -607,15 +599,12 @@ changes_are_harmless(Oid relid, bool maintained)
 bool
 fence_transaction_changed_data(bool maintained, bool harmless)
 {
-	PgStat_SubXactStatus *level;
-
 	if (!pgstat_track_counts)
 		return !harmless;
-	level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
-	for (PgStat_TableXactStatus *counts = level->first; counts != NULL;
-		 counts = counts->next)
+	for (const PgStat_TableXactStatus *counts = fence_first_changed();
+		 counts != NULL; counts = counts->next)
 	{
-		if (changed_rows(counts) &&
+		if (fence_changed_rows(counts) &&
 			!changes_are_harmless(compat_counted_table(counts), maintained))
 			return true;
 	}
@@ -625,18 +614,15 @@ fence_transaction_changed_data(bool maintained, bool harmless)
 bool
 fence_each_changed(FenceSee see, void *arg)
 {
-	PgStat_SubXactStatus *level;
-
 	if (!pgstat_track_counts)
 		return false;
-	level = pgstat_get_xact_stack_level(GetCurrentTransactionNestLevel());
-	for (PgStat_TableXactStatus *counts = level->first; counts != NULL;
-		 counts = counts->next)
+	for (const PgStat_TableXactStatus *counts = fence_first_changed();
+		 counts != NULL; counts = counts->next)
 	{
 		Oid			relid = compat_counted_table(counts);
 		const FenceNeed *need;
 
-		if (!changed_rows(counts) || relid < FirstNormalObjectId)
+		if (!fence_changed_rows(counts) || relid < FirstNormalObjectId)
 			continue;
 		need = fence_table(relid).need;
 		if (need != NULL && need->nown > 0)

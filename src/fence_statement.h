@@ -13,6 +13,7 @@
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
 #include "pgstat.h"
+#include "utils/pgstat_internal.h"
 
 #include "fence_tables.h"
 
@@ -134,23 +135,34 @@ fence_writes_one_table(const PlannedStmt *stmt)
  * out.
  */
 static inline bool
-fence_plan_surely_writes(const PlannedStmt *stmt)
+fence_table_needs_instance(const FenceTable *known, const PlannedStmt *stmt)
 {
-	const FenceTable *known = fence_first_written(stmt);
-
-	return known != NULL && known->what == FENCE_WRITES &&
+	return known->what == FENCE_WRITES &&
 		(likely(!fence_tables_here) ||
 		 (known->need == NULL && fence_writes_one_table(stmt)));
 }
 
+static inline bool
+fence_plan_surely_writes(const PlannedStmt *stmt)
+{
+	const FenceTable *known = fence_first_written(stmt);
+
+	return known != NULL && fence_table_needs_instance(known, stmt);
+}
+
 /* Does it surely change the rows of one table that has leases of its own? */
+static inline bool
+fence_table_needs_lease(const FenceTable *known, const PlannedStmt *stmt)
+{
+	return known->what == FENCE_PROTECTED && fence_writes_one_table(stmt);
+}
+
 static inline const FenceTable *
 fence_plan_protected_table(const PlannedStmt *stmt)
 {
 	const FenceTable *known = fence_first_written(stmt);
 
-	return known != NULL && known->what == FENCE_PROTECTED &&
-		fence_writes_one_table(stmt) ? known : NULL;
+	return known != NULL && fence_table_needs_lease(known, stmt) ? known : NULL;
 }
 
 extern FenceWrite fence_classify_plan(const PlannedStmt *stmt);
@@ -188,6 +200,24 @@ extern bool fence_is_store_schema(Oid schema);
  *		is found out too.  "harmless" is the answer where nothing is counted.
  */
 extern bool fence_transaction_changed_data(bool maintained, bool harmless);
+
+/*
+ * fence_first_changed
+ *		The counts of the transaction at hand, to be followed by "next".  Only at
+ *		its end; meaningless where nothing is counted.
+ */
+static inline const PgStat_TableXactStatus *
+fence_first_changed(void)
+{
+	return pgstat_get_xact_stack_level(1)->first;
+}
+
+static inline bool
+fence_changed_rows(const PgStat_TableXactStatus *counts)
+{
+	return counts->tuples_inserted != 0 || counts->tuples_updated != 0 ||
+		counts->tuples_deleted != 0 || counts->truncdropped;
+}
 
 /*
  * fence_each_changed

@@ -74,7 +74,7 @@ static bool callbacks_registered = false;
 static uint64 changes = 0;		/* counts the invalidations */
 
 /* Stands for the lease of any table, while the list cannot be read. */
-static FenceTableLease unknown_lease = {TABLES_NO_SLOT, ""};
+static FenceTableLease unknown_lease = {.slot = TABLES_NO_SLOT};
 static FenceNeed *unknown_need = NULL;
 
 void
@@ -109,6 +109,9 @@ know_lease(const TableEntry *entry)
 			return &lease[i];
 	new = &lease[nleases++];
 	new->slot = entry->slot;
+	new->bit = entry->slot == TABLES_NO_SLOT ? 0 : FENCE_BIT_SLOT(entry->slot);
+	new->shared = entry->slot == TABLES_NO_SLOT ? NULL :
+		&leasehold_tables->slot[entry->slot].lease;
 	strlcpy(new->name, entry->lease, sizeof(new->name));
 	return new;
 }
@@ -381,12 +384,13 @@ add_below(List *below, Oid relid)
 }
 
 static bool
-is_need(const FenceNeed *need, List *own, List *below)
+is_need(const FenceNeed *need, List *own, List *below, bool fixed)
 {
 	int			i = 0;
 	ListCell   *cell;
 
-	if (need->nown != list_length(own) || need->nbelow != list_length(below))
+	if (need->nown != list_length(own) || need->nbelow != list_length(below) ||
+		need->fixed != fixed)
 		return false;
 	foreach(cell, own)
 		if (need->lease[i++] != lfirst(cell))
@@ -399,7 +403,7 @@ is_need(const FenceNeed *need, List *own, List *below)
 
 /* Different tables mostly need the same: each need is kept once. */
 static const FenceNeed *
-keep_need(List *own, List *below)
+keep_need(List *own, List *below, bool fixed)
 {
 	FenceNeed  *need;
 	MemoryContext caller;
@@ -409,17 +413,20 @@ keep_need(List *own, List *below)
 	if (n == 0)
 		return NULL;
 	foreach(cell, needs)
-		if (is_need(lfirst(cell), own, below))
+		if (is_need(lfirst(cell), own, below, fixed))
 			return lfirst(cell);
 	caller = MemoryContextSwitchTo(context);
 	need = palloc(offsetof(FenceNeed, lease) + sizeof(FenceTableLease *) * n);
 	need->nown = list_length(own);
 	need->nbelow = list_length(below);
+	need->fixed = fixed;
 	n = 0;
 	foreach(cell, own)
 		need->lease[n++] = lfirst(cell);
 	foreach(cell, below)
 		need->lease[n++] = lfirst(cell);
+	need->only = n == 1 && need->nown == 1 && need->lease[0]->shared != NULL ?
+		need->lease[0] : NULL;
 	needs = lappend(needs, need);
 	MemoryContextSwitchTo(caller);
 	return need;
@@ -430,13 +437,17 @@ find_out(Oid relid)
 {
 	List	   *own;
 	List	   *below;
+	List	   *parents;
 	const FenceNeed *need;
 
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
 		return NULL;
 	own = add_own(NIL, relid);
 	below = list_difference_ptr(add_below(NIL, relid), own);
-	need = keep_need(own, below);
+	parents = parents_of(relid);
+	/* without parents, what is its own can only come from the list */
+	need = keep_need(own, below, own != NIL && parents == NIL);
+	list_free(parents);
 	list_free(own);
 	list_free(below);
 	return need;
@@ -506,7 +517,7 @@ fence_tables_need_of_name(const char *schema, const char *name)
 	if (table == NULL)
 		return NULL;
 	own = list_make1((void *) table->lease);
-	need = keep_need(own, NIL);
+	need = keep_need(own, NIL, false);
 	list_free(own);
 	return need;
 }

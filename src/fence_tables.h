@@ -19,6 +19,8 @@
 typedef struct FenceTableLease
 {
 	int			slot;			/* or TABLES_NO_SLOT */
+	uint32		bit;			/* its flag; 0 without a slot */
+	FenceLease *shared;			/* what lies in the slot; NULL without one */
 	char		name[LEASEHOLD_NAME_LEN];
 } FenceTableLease;
 
@@ -28,11 +30,18 @@ typedef struct FenceTableLease
  * parents and the ones it inherits from.  Behind them those that only tables
  * below it need: whether a statement that names it comes to write those, is not
  * known before it has.
+ *
+ * It is "fixed" if the list names the relation itself, and that is no part of
+ * another one: then only another list can change its own leases while somebody
+ * has a lock on it.  To become part of another relation takes a lock that nobody
+ * shares, and its name, and its schema's, stay as they are while it is listed.
  */
 typedef struct FenceNeed
 {
 	int			nown;
 	int			nbelow;
+	bool		fixed;
+	const FenceTableLease *only;	/* if all there is is one with a slot */
 	const FenceTableLease *lease[FLEXIBLE_ARRAY_MEMBER];
 } FenceNeed;
 
