@@ -65,6 +65,7 @@ add_note(const FenceTableLease *lease, Oid relid, uint64 held)
 	added->lease = lease->shared;
 	added->slot = lease->slot;
 	added->wrote = false;
+	added->unheld = held == 0;
 	added->relid = relid;
 	added->epoch = held;
 	fence_transaction.bits |= lease->bit;
@@ -352,7 +353,8 @@ refuse_lost(const FenceNote *lost)
 
 	strlcpy(lease.name, leasehold_tables->slot[lost->slot].name,
 			sizeof(lease.name));
-	fence_refuse_table_commit(lost->relid, &lease, TABLE_LOST);
+	fence_refuse_table_commit(lost->relid, &lease,
+							  lost->unheld ? TABLE_UNHELD : TABLE_LOST);
 }
 
 /*

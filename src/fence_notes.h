@@ -25,6 +25,7 @@ typedef struct FenceNote
 	FenceLease *lease;
 	int			slot;			/* that it lies in */
 	bool		wrote;
+	bool		unheld;			/* it was not held when it was first met */
 	Oid			relid;			/* the table that it was met with */
 	uint64		epoch;
 } FenceNote;

@@ -216,10 +216,13 @@ fence_refuse_table_commit(Oid relid, const FenceTableLease *lease,
 			 fault == TABLE_LOST ?
 			 errmsg("cannot commit: lease \"%s\" of %s was lost during this transaction",
 					lease->name, table_name(relid)) :
+			 fault == TABLE_UNHELD ?
+			 errmsg("cannot commit: this transaction wrote %s while this node did not hold lease \"%s\"",
+					table_name(relid), lease->name) :
 			 errmsg("cannot commit: this transaction wrote %s without lease \"%s\"",
 					table_name(relid), lease->name),
 			 held == 0 ? table_detail(lease, &known) :
-			 fault == TABLE_LOST ?
+			 fault != TABLE_UNNOTED ?
 			 errdetail("This node holds lease \"%s\" under epoch %lld now, but the transaction met it under another one, or without.",
 					   lease->name, (long long) held) :
 			 errdetail("The table came under the lease while the transaction ran, or was not written by a statement."),

@@ -16,6 +16,7 @@
 typedef enum FenceTableFault
 {
 	TABLE_LOST,					/* the lease was lost since it was noted */
+	TABLE_UNHELD,				/* it was not held when it was noted */
 	TABLE_UNNOTED				/* the table was written without it */
 } FenceTableFault;
 
