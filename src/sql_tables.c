@@ -333,10 +333,10 @@ raise_unconfirmed(const TableEntry *table, char **name, int n)
 }
 
 /*
- * Until every node that is registered fences it: each that holds or follows any
- * lease, or has heard of any protected table.  One that is not is no part of the
- * group yet.  It is not waited for, and writes the table like any server until
- * it has read the list; that makes it register.
+ * Until every node that is registered fences it: each that has reached the store.
+ * One that has not is no part of the group yet.  It is not waited for, and writes
+ * the table like any server until it has read the list, which it does when it
+ * registers.
  */
 static void
 wait_confirmed(StoreGroup *group, const TableEntry *table, ClockTime until)
