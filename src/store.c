@@ -13,10 +13,9 @@
 
 #include <inttypes.h>
 
-#include "common/pg_prng.h"
-
 #include "store.h"
 #include "store_care.h"
+#include "store_params.h"
 #include "store_paths.h"
 #include "store_rows.h"
 #include "store_tables.h"
@@ -166,64 +165,14 @@ const char *const store_statements[] = {
  * ------------------------------------------------------------------------
  */
 
-/* Parameters as text, with room for the numbers among them. */
-typedef struct Params
-{
-	int			n;
-	const char *value[LINK_PARAMS_MAX];
-	char		number[LINK_PARAMS_MAX][24];
-} Params;
-
 static void
-add_text(Params *params, const char *text)
+add_wrote(StoreParams *params, const LeaseWrote *wrote)
 {
-	Assert(params->n < LINK_PARAMS_MAX);
-	params->value[params->n++] = text;
-}
-
-static void
-add_int(Params *params, int64 value)
-{
-	snprintf(params->number[params->n], sizeof(params->number[0]),
-			 INT64_FORMAT, value);
-	add_text(params, params->number[params->n]);
-}
-
-static void
-add_lsn(Params *params, uint64 lsn)
-{
-	lsn_format(lsn, params->number[params->n], sizeof(params->number[0]));
-	add_text(params, params->number[params->n]);
-}
-
-static void
-add_wrote(Params *params, const LeaseWrote *wrote)
-{
-	add_int(params, wrote->timeline);
-	add_lsn(params, wrote->begin);
-	add_int(params, wrote->epoch);
-	add_lsn(params, wrote->lsn);
-	add_text(params, wrote->sync_set);
-}
-
-static void
-add_bool(Params *params, bool value)
-{
-	add_text(params, value ? "true" : "false");
-}
-
-/* A write is known again by its nonce. */
-static void
-add_nonce(Params *params)
-{
-	add_int(params, (int64) (pg_prng_uint64(&pg_global_prng_state) >> 1));
-}
-
-static bool
-send_params(Link *link, const char *sql, const Params *params,
-			ClockTime deadline)
-{
-	return link_send(link, sql, params->n, params->value, deadline);
+	param_int(params, wrote->timeline);
+	param_lsn(params, wrote->begin);
+	param_int(params, wrote->epoch);
+	param_lsn(params, wrote->lsn);
+	param_text(params, wrote->sync_set);
 }
 
 bool
@@ -244,11 +193,11 @@ bool
 store_send_look(Link *link, const char *lease, const char *node,
 				ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
-	add_text(&params, lease);
-	add_text(&params, node);
-	return send_params(link, look_sql, &params, deadline);
+	param_text(&params, lease);
+	param_text(&params, node);
+	return params_send(link, look_sql, &params, deadline);
 }
 
 bool
@@ -256,22 +205,22 @@ store_send_acquire(Link *link, const char *lease, const StoreNode *self,
 				   int64 generation, const LeaseRequest *request,
 				   const char *reason, ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
-	add_int(&params, generation);
-	add_text(&params, self->name);
-	add_int(&params, (int64) self->incarnation);
-	add_int(&params, request->epoch);
-	add_int(&params, request->version);
-	add_nonce(&params);
-	add_int(&params, request->ttl_ms);
-	add_bool(&params, request->frozen);
-	add_text(&params, lease);
-	add_int(&params, request->guard_epoch);
-	add_int(&params, request->guard_version);
-	add_text(&params, request->from);
-	add_text(&params, reason);
-	return send_params(link, acquire_sql, &params, deadline);
+	param_int(&params, generation);
+	param_text(&params, self->name);
+	param_int(&params, (int64) self->incarnation);
+	param_int(&params, request->epoch);
+	param_int(&params, request->version);
+	param_int(&params, store_nonce());
+	param_int(&params, request->ttl_ms);
+	param_bool(&params, request->frozen);
+	param_text(&params, lease);
+	param_int(&params, request->guard_epoch);
+	param_int(&params, request->guard_version);
+	param_text(&params, request->from);
+	param_text(&params, reason);
+	return params_send(link, acquire_sql, &params, deadline);
 }
 
 bool
@@ -279,23 +228,23 @@ store_send_renew(Link *link, const char *lease, const StoreNode *self,
 				 int64 generation, const LeaseRequest *request,
 				 ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
-	add_text(&params, self->name);
-	add_int(&params, (int64) self->incarnation);
-	add_int(&params, request->version);
-	add_nonce(&params);
-	add_int(&params, request->ttl_ms);
-	add_bool(&params, request->frozen);
-	add_text(&params, lease);
-	add_text(&params, self->role);
-	add_text(&params, self->lsn);
-	add_int(&params, self->timeline);
-	add_int(&params, self->priority);
-	add_int(&params, request->epoch);
-	add_int(&params, generation);
+	param_text(&params, self->name);
+	param_int(&params, (int64) self->incarnation);
+	param_int(&params, request->version);
+	param_int(&params, store_nonce());
+	param_int(&params, request->ttl_ms);
+	param_bool(&params, request->frozen);
+	param_text(&params, lease);
+	param_text(&params, self->role);
+	param_text(&params, self->lsn);
+	param_int(&params, self->timeline);
+	param_int(&params, self->priority);
+	param_int(&params, request->epoch);
+	param_int(&params, generation);
 	add_wrote(&params, &request->wrote);
-	return send_params(link, renew_sql, &params, deadline);
+	return params_send(link, renew_sql, &params, deadline);
 }
 
 bool
@@ -303,54 +252,54 @@ store_send_release(Link *link, const char *lease, const StoreNode *self,
 				   const LeaseRequest *request, const char *reason,
 				   ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
-	add_text(&params, self->name);
-	add_int(&params, (int64) self->incarnation);
-	add_int(&params, request->version);
-	add_nonce(&params);
-	add_text(&params, request->reserved_for);
-	add_text(&params, lease);
-	add_int(&params, request->epoch);
-	add_text(&params, reason);
-	add_bool(&params, request->frozen);
+	param_text(&params, self->name);
+	param_int(&params, (int64) self->incarnation);
+	param_int(&params, request->version);
+	param_int(&params, store_nonce());
+	param_text(&params, request->reserved_for);
+	param_text(&params, lease);
+	param_int(&params, request->epoch);
+	param_text(&params, reason);
+	param_bool(&params, request->frozen);
 	add_wrote(&params, &request->wrote);
-	return send_params(link, release_sql, &params, deadline);
+	return params_send(link, release_sql, &params, deadline);
 }
 
 /* What a node says of itself, in the order of beat_sql and join_sql. */
 static void
-add_self(Params *params, const StoreNode *self)
+add_self(StoreParams *params, const StoreNode *self)
 {
-	add_text(params, self->name);
-	add_int(params, (int64) self->incarnation);
-	add_text(params, self->role);
-	add_text(params, self->lsn);
-	add_int(params, self->timeline);
-	add_int(params, self->priority);
-	add_text(params, self->advertise);
+	param_text(params, self->name);
+	param_int(params, (int64) self->incarnation);
+	param_text(params, self->role);
+	param_text(params, self->lsn);
+	param_int(params, self->timeline);
+	param_int(params, self->priority);
+	param_text(params, self->advertise);
 }
 
 bool
 store_send_beat(Link *link, const StoreNode *self, ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
 	add_self(&params, self);
-	return send_params(link, beat_sql, &params, deadline);
+	return params_send(link, beat_sql, &params, deadline);
 }
 
 bool
 store_send_join(Link *link, const StoreNode *self, uint64 incarnation,
 				int64 beat, ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
 	add_self(&params, self);
-	add_text(&params, self->version);
-	add_int(&params, (int64) incarnation);
-	add_int(&params, beat);
-	return send_params(link, join_sql, &params, deadline);
+	param_text(&params, self->version);
+	param_int(&params, (int64) incarnation);
+	param_int(&params, beat);
+	return params_send(link, join_sql, &params, deadline);
 }
 
 bool
@@ -368,10 +317,10 @@ store_send_leases(Link *link, ClockTime deadline)
 bool
 store_send_history(Link *link, int limit, ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
-	add_int(&params, limit);
-	return send_params(link, history_sql, &params, deadline);
+	param_int(&params, limit);
+	return params_send(link, history_sql, &params, deadline);
 }
 
 bool
@@ -384,41 +333,29 @@ bool
 store_send_settle(Link *link, int64 generation, const char *members,
 				  ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
-	add_int(&params, generation);
-	add_text(&params, members);
-	return send_params(link, store_settle_sql, &params, deadline);
+	param_int(&params, generation);
+	param_text(&params, members);
+	return params_send(link, store_settle_sql, &params, deadline);
 }
 
 bool
 store_send_answer(Link *link, const char *lease, int64 request_seq,
 				  const char *answer, ClockTime deadline)
 {
-	Params		params = {0};
+	StoreParams params = {0};
 
-	add_text(&params, lease);
-	add_int(&params, request_seq);
-	add_text(&params, answer);
-	return send_params(link, answer_sql, &params, deadline);
+	param_text(&params, lease);
+	param_int(&params, request_seq);
+	param_text(&params, answer);
+	return params_send(link, answer_sql, &params, deadline);
 }
 
 /* ------------------------------------------------------------------------
  * Reading
  * ------------------------------------------------------------------------
  */
-
-static int64
-get_int(const PGresult *result, int row, int column)
-{
-	return strtoll(PQgetvalue(result, row, column), NULL, 10);
-}
-
-static bool
-get_bool(const PGresult *result, int row, int column)
-{
-	return PQgetvalue(result, row, column)[0] == 't';
-}
 
 static void
 get_text(const PGresult *result, int row, int column, char *to, size_t size)
@@ -443,7 +380,7 @@ store_read_identify(const PGresult *result, StoreServer *server)
 	if (PQntuples(result) != 1 || PQnfields(result) != 4)
 		return false;
 	get_text(result, 0, 0, server->sysid, sizeof(server->sysid));
-	server->in_recovery = get_bool(result, 0, 1);
+	server->in_recovery = store_get_bool(result, 0, 1);
 	server->timeline = (int32) strtol(PQgetvalue(result, 0, 2), NULL, 16);
 	commit = PQgetvalue(result, 0, 3);
 	server->lax_commit = strcmp(commit, "off") == 0 ||
@@ -462,32 +399,32 @@ store_read_lease(const PGresult *result, int row, int at, StoreLease *lease)
 		return;
 	get_text(result, row, at + STORE_COL_NAME, lease->name, sizeof(lease->name));
 	get_text(result, row, at + COL_HOLDER, r->holder, sizeof(r->holder));
-	r->incarnation = (uint64) get_int(result, row, at + COL_INCARNATION);
-	r->epoch = get_int(result, row, at + COL_EPOCH);
-	r->version = get_int(result, row, at + COL_VERSION);
-	r->ttl_ms = (int32) get_int(result, row, at + COL_TTL);
-	r->frozen = get_bool(result, row, at + COL_FROZEN);
+	r->incarnation = (uint64) store_get_int(result, row, at + COL_INCARNATION);
+	r->epoch = store_get_int(result, row, at + COL_EPOCH);
+	r->version = store_get_int(result, row, at + COL_VERSION);
+	r->ttl_ms = (int32) store_get_int(result, row, at + COL_TTL);
+	r->frozen = store_get_bool(result, row, at + COL_FROZEN);
 	get_text(result, row, at + COL_RESERVED, r->reserved_for,
 			 sizeof(r->reserved_for));
-	r->request_seq = get_int(result, row, at + COL_SEQ);
-	r->ttl_wanted_ms = (int32) get_int(result, row, at + COL_TTL_WANTED);
-	r->pause_wanted = get_bool(result, row, at + COL_PAUSE_WANTED);
+	r->request_seq = store_get_int(result, row, at + COL_SEQ);
+	r->ttl_wanted_ms = (int32) store_get_int(result, row, at + COL_TTL_WANTED);
+	r->pause_wanted = store_get_bool(result, row, at + COL_PAUSE_WANTED);
 	get_text(result, row, at + COL_HANDOVER, r->handover_to,
 			 sizeof(r->handover_to));
 	get_text(result, row, at + COL_KIND, lease->kind, sizeof(lease->kind));
 	get_text(result, row, at + COL_SCOPE, lease->scope, sizeof(lease->scope));
-	r->present = !get_bool(result, row, at + COL_DROPPED);
+	r->present = !store_get_bool(result, row, at + COL_DROPPED);
 	r->pinned = strcmp(lease->kind, "physical") == 0;
 	get_text(result, row, at + COL_SYSID, r->sysid, sizeof(r->sysid));
-	r->wrote.timeline = (int32) get_int(result, row, at + COL_TIMELINE);
+	r->wrote.timeline = (int32) store_get_int(result, row, at + COL_TIMELINE);
 	(void) lsn_parse(PQgetvalue(result, row, at + COL_TIMELINE_BEGIN),
 					 &r->wrote.begin);
-	r->wrote.epoch = get_int(result, row, at + COL_TIMELINE_EPOCH);
+	r->wrote.epoch = store_get_int(result, row, at + COL_TIMELINE_EPOCH);
 	(void) lsn_parse(PQgetvalue(result, row, at + COL_HOLDER_LSN),
 					 &r->wrote.lsn);
 	get_text(result, row, at + COL_SYNC_SET, r->wrote.sync_set,
 			 sizeof(r->wrote.sync_set));
-	r->ready_seq = get_int(result, row, at + COL_READY);
+	r->ready_seq = store_get_int(result, row, at + COL_READY);
 }
 
 void
@@ -498,19 +435,19 @@ store_read_answer(const PGresult *result, StoreAnswer *answer)
 	memset(answer, 0, sizeof(*answer));
 	if (PQntuples(result) != 1 || PQnfields(result) != AT_NODE_BEAT + 1)
 		return;
-	head->schema_version = (int) get_int(result, 0, AT_SCHEMA_VERSION);
+	head->schema_version = (int) store_get_int(result, 0, AT_SCHEMA_VERSION);
 	get_text(result, 0, AT_STORE_ID, head->store_id, sizeof(head->store_id));
-	head->generation = get_int(result, 0, AT_GENERATION);
+	head->generation = store_get_int(result, 0, AT_GENERATION);
 	get_text(result, 0, AT_MEMBERS, head->members, sizeof(head->members));
-	head->settled = get_bool(result, 0, AT_SETTLED);
-	head->changes = get_int(result, 0, AT_CHANGES);
-	head->protections = get_int(result, 0, AT_PROTECTIONS);
-	head->memberships = get_int(result, 0, AT_MEMBERSHIPS);
+	head->settled = store_get_bool(result, 0, AT_SETTLED);
+	head->changes = store_get_int(result, 0, AT_CHANGES);
+	head->protections = store_get_int(result, 0, AT_PROTECTIONS);
+	head->memberships = store_get_int(result, 0, AT_MEMBERSHIPS);
 	answer->effective = !PQgetisnull(result, 0, AT_LEASE + STORE_COL_NAME);
 	store_read_lease(result, 0, AT_LEASE, &answer->lease);
 	answer->node_present = !PQgetisnull(result, 0, AT_NODE_INCARNATION);
-	answer->node_incarnation = (uint64) get_int(result, 0, AT_NODE_INCARNATION);
-	answer->node_beat = get_int(result, 0, AT_NODE_BEAT);
+	answer->node_incarnation = (uint64) store_get_int(result, 0, AT_NODE_INCARNATION);
+	answer->node_beat = store_get_int(result, 0, AT_NODE_BEAT);
 	answer->ok = true;
 }
 
@@ -525,13 +462,13 @@ store_read_nodes(const PGresult *result, StoreNode *node, int max)
 	{
 		memset(node, 0, sizeof(*node));
 		get_text(result, i, 0, node->name, sizeof(node->name));
-		node->incarnation = (uint64) get_int(result, i, 1);
-		node->beat = get_int(result, i, 2);
+		node->incarnation = (uint64) store_get_int(result, i, 1);
+		node->beat = store_get_int(result, i, 2);
 		get_text(result, i, 3, node->advertise, sizeof(node->advertise));
 		get_text(result, i, 4, node->role, sizeof(node->role));
 		get_text(result, i, 5, node->lsn, sizeof(node->lsn));
-		node->timeline = (int32) get_int(result, i, 6);
-		node->priority = (int32) get_int(result, i, 7);
+		node->timeline = (int32) store_get_int(result, i, 6);
+		node->priority = (int32) store_get_int(result, i, 7);
 		get_text(result, i, 8, node->version, sizeof(node->version));
 	}
 	return n;
@@ -560,11 +497,11 @@ store_read_history(const PGresult *result, StoreHistory *history, int max)
 	{
 		memset(history, 0, sizeof(*history));
 		get_text(result, i, 0, history->lease, sizeof(history->lease));
-		history->epoch = get_int(result, i, 1);
+		history->epoch = store_get_int(result, i, 1);
 		get_text(result, i, 2, history->from_node, sizeof(history->from_node));
 		get_text(result, i, 3, history->to_node, sizeof(history->to_node));
 		get_text(result, i, 4, history->reason, sizeof(history->reason));
-		history->at_us = get_int(result, i, 5);
+		history->at_us = store_get_int(result, i, 5);
 	}
 	return n;
 }

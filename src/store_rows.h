@@ -1,6 +1,6 @@
 /*
  * store_rows.h
- *		The columns of a lease row, as all statements read them.
+ *		The columns of a lease row, as all statements read them, and their values.
  *
  * Layer 3, for store.c and store_tables.c alone.
  */
@@ -26,6 +26,18 @@ enum
 	COL_TIMELINE_BEGIN, COL_TIMELINE_EPOCH, COL_HOLDER_LSN, COL_SYNC_SET,
 	COL_READY, STORE_LEASE_COLUMNS
 };
+
+static inline int64
+store_get_int(const PGresult *result, int row, int column)
+{
+	return strtoll(PQgetvalue(result, row, column), NULL, 10);
+}
+
+static inline bool
+store_get_bool(const PGresult *result, int row, int column)
+{
+	return PQgetvalue(result, row, column)[0] == 't';
+}
 
 extern void store_read_lease(const PGresult *result, int row, int at,
 							 StoreLease *lease);

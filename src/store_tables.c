@@ -10,10 +10,10 @@
  */
 #include "postgres.h"
 
-#include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 
 #include "store_care.h"
+#include "store_params.h"
 #include "store_rows.h"
 #include "store_tables.h"
 
@@ -123,26 +123,7 @@ const char store_ready_sql[] =
  * ------------------------------------------------------------------------
  */
 
-/* Parameters as text, arrays in the server's own notation. */
-typedef struct BatchParams
-{
-	int			n;
-	const char *value[LINK_PARAMS_MAX];
-} BatchParams;
-
-static void
-add_text(BatchParams *params, const char *text)
-{
-	Assert(params->n < LINK_PARAMS_MAX);
-	params->value[params->n++] = text;
-}
-
-static void
-add_int(BatchParams *params, int64 value)
-{
-	add_text(params, psprintf(INT64_FORMAT, value));
-}
-
+/* An array is text in the server's own notation. */
 static void
 begin_array(StringInfo array)
 {
@@ -151,14 +132,14 @@ begin_array(StringInfo array)
 }
 
 static void
-end_array(BatchParams *params, StringInfo array)
+end_array(StoreParams *params, StringInfo array)
 {
 	/* over the last comma */
 	if (array->len > 1)
 		array->data[array->len - 1] = '}';
 	else
 		appendStringInfoChar(array, '}');
-	add_text(params, array->data);
+	param_text(params, array->data);
 }
 
 static void
@@ -203,23 +184,17 @@ append_lsn(StringInfo array, uint64 lsn)
 	append_text(array, text);
 }
 
-static int64
-nonce(void)
-{
-	return (int64) (pg_prng_uint64(&pg_global_prng_state) >> 1);
-}
-
 static const char *
-fill_acquire(BatchParams *params, const StoreNode *self, int64 generation,
+fill_acquire(StoreParams *params, const StoreNode *self, int64 generation,
 			 const StoreBatch *batch)
 {
-	add_int(params, generation);
-	add_text(params, self->name);
-	add_int(params, (int64) self->incarnation);
+	param_int(params, generation);
+	param_text(params, self->name);
+	param_int(params, (int64) self->incarnation);
 	ADD_ARRAY(params, batch, append_text(&array, batch->name[i]));
 	ADD_ARRAY(params, batch, append_int(&array, request->epoch));
 	ADD_ARRAY(params, batch, append_int(&array, request->version));
-	ADD_ARRAY(params, batch, append_int(&array, nonce()));
+	ADD_ARRAY(params, batch, append_int(&array, store_nonce()));
 	ADD_ARRAY(params, batch, append_int(&array, request->ttl_ms));
 	ADD_ARRAY(params, batch, append_text(&array, request->frozen ? "t" : "f"));
 	ADD_ARRAY(params, batch, append_int(&array, request->guard_epoch));
@@ -230,21 +205,21 @@ fill_acquire(BatchParams *params, const StoreNode *self, int64 generation,
 }
 
 static const char *
-fill_renew(BatchParams *params, const StoreNode *self, int64 generation,
+fill_renew(StoreParams *params, const StoreNode *self, int64 generation,
 		   const StoreBatch *batch)
 {
-	add_text(params, self->name);
-	add_int(params, (int64) self->incarnation);
-	add_text(params, self->role);
-	add_text(params, self->lsn);
-	add_int(params, self->timeline);
-	add_int(params, self->priority);
-	add_text(params, self->advertise);
-	add_int(params, generation);
+	param_text(params, self->name);
+	param_int(params, (int64) self->incarnation);
+	param_text(params, self->role);
+	param_text(params, self->lsn);
+	param_int(params, self->timeline);
+	param_int(params, self->priority);
+	param_text(params, self->advertise);
+	param_int(params, generation);
 	ADD_ARRAY(params, batch, append_text(&array, batch->name[i]));
 	ADD_ARRAY(params, batch, append_int(&array, request->epoch));
 	ADD_ARRAY(params, batch, append_int(&array, request->version));
-	ADD_ARRAY(params, batch, append_int(&array, nonce()));
+	ADD_ARRAY(params, batch, append_int(&array, store_nonce()));
 	ADD_ARRAY(params, batch, append_int(&array, request->ttl_ms));
 	ADD_ARRAY(params, batch, append_text(&array, request->frozen ? "t" : "f"));
 	ADD_ARRAY(params, batch, append_int(&array, request->wrote.epoch));
@@ -254,15 +229,15 @@ fill_renew(BatchParams *params, const StoreNode *self, int64 generation,
 }
 
 static const char *
-fill_release(BatchParams *params, const StoreNode *self,
+fill_release(StoreParams *params, const StoreNode *self,
 			 const StoreBatch *batch)
 {
-	add_text(params, self->name);
-	add_int(params, (int64) self->incarnation);
+	param_text(params, self->name);
+	param_int(params, (int64) self->incarnation);
 	ADD_ARRAY(params, batch, append_text(&array, batch->name[i]));
 	ADD_ARRAY(params, batch, append_int(&array, request->epoch));
 	ADD_ARRAY(params, batch, append_int(&array, request->version));
-	ADD_ARRAY(params, batch, append_int(&array, nonce()));
+	ADD_ARRAY(params, batch, append_int(&array, store_nonce()));
 	ADD_ARRAY(params, batch, append_text(&array, request->reserved_for));
 	ADD_ARRAY(params, batch, append_text(&array, request->frozen ? "t" : "f"));
 	ADD_ARRAY(params, batch, append_int(&array, request->wrote.epoch));
@@ -276,7 +251,7 @@ bool
 store_send_batch(Link *link, const StoreNode *self, int64 generation,
 				 const StoreBatch *batch, ClockTime deadline)
 {
-	BatchParams params = {0};
+	StoreParams params = {0};
 	const char *sql = store_look_batch_sql;
 
 	switch (batch->op)
@@ -294,7 +269,7 @@ store_send_batch(Link *link, const StoreNode *self, int64 generation,
 			ADD_ARRAY(&params, batch, append_text(&array, batch->name[i]));
 			break;
 	}
-	return link_send(link, sql, params.n, params.value, deadline);
+	return params_send(link, sql, &params, deadline);
 }
 
 bool
@@ -313,49 +288,43 @@ bool
 store_send_known(Link *link, const StoreNode *self, int64 protections,
 				 ClockTime deadline)
 {
-	BatchParams params = {0};
+	StoreParams params = {0};
 
-	add_text(&params, self->name);
-	add_int(&params, (int64) self->incarnation);
-	add_int(&params, protections);
-	return link_send(link, store_known_sql, params.n, params.value, deadline);
+	param_text(&params, self->name);
+	param_int(&params, (int64) self->incarnation);
+	param_int(&params, protections);
+	return params_send(link, store_known_sql, &params, deadline);
 }
 
 bool
 store_send_ready(Link *link, const char *lease, int64 request_seq,
 				 ClockTime deadline)
 {
-	BatchParams params = {0};
+	StoreParams params = {0};
 
-	add_text(&params, lease);
-	add_int(&params, request_seq);
-	return link_send(link, store_ready_sql, params.n, params.value, deadline);
+	param_text(&params, lease);
+	param_int(&params, request_seq);
+	return params_send(link, store_ready_sql, &params, deadline);
 }
 
 bool
 store_send_failback(Link *link, const char *lease, int64 request_seq,
 					int32 ttl_ms, const char *node, ClockTime deadline)
 {
-	BatchParams params = {0};
+	StoreParams params = {0};
 
-	add_text(&params, lease);
-	add_int(&params, request_seq);
-	add_int(&params, ttl_ms);
-	add_text(&params, "false");
-	add_text(&params, node);
-	return link_send(link, store_request_sql, params.n, params.value, deadline);
+	param_text(&params, lease);
+	param_int(&params, request_seq);
+	param_int(&params, ttl_ms);
+	param_bool(&params, false);
+	param_text(&params, node);
+	return params_send(link, store_request_sql, &params, deadline);
 }
 
 /* ------------------------------------------------------------------------
  * Reading
  * ------------------------------------------------------------------------
  */
-
-static int64
-get_int(const PGresult *result, int row, int column)
-{
-	return strtoll(PQgetvalue(result, row, column), NULL, 10);
-}
 
 bool
 store_read_batch(const PGresult *result, StoreBatchHead *head)
@@ -364,13 +333,13 @@ store_read_batch(const PGresult *result, StoreBatchHead *head)
 	if (PQntuples(result) < 1 ||
 		PQnfields(result) != AT_LEASE + STORE_LEASE_COLUMNS)
 		return false;
-	head->generation = get_int(result, 0, AT_GENERATION);
-	head->settled = PQgetvalue(result, 0, AT_SETTLED)[0] == 't';
-	head->protections = get_int(result, 0, AT_PROTECTIONS);
-	head->memberships = get_int(result, 0, AT_MEMBERSHIPS);
+	head->generation = store_get_int(result, 0, AT_GENERATION);
+	head->settled = store_get_bool(result, 0, AT_SETTLED);
+	head->protections = store_get_int(result, 0, AT_PROTECTIONS);
+	head->memberships = store_get_int(result, 0, AT_MEMBERSHIPS);
 	head->node_present = !PQgetisnull(result, 0, AT_NODE_INCARNATION);
-	head->node_incarnation = (uint64) get_int(result, 0, AT_NODE_INCARNATION);
-	head->node_beat = get_int(result, 0, AT_NODE_BEAT);
+	head->node_incarnation = (uint64) store_get_int(result, 0, AT_NODE_INCARNATION);
+	head->node_beat = store_get_int(result, 0, AT_NODE_BEAT);
 	head->ok = true;
 	return true;
 }
@@ -391,7 +360,7 @@ count_rows(const PGresult *result, int columns, int64 *number)
 	*number = 0;
 	if (PQntuples(result) < 1 || PQnfields(result) != columns)
 		return -1;
-	*number = get_int(result, 0, 0);
+	*number = store_get_int(result, 0, 0);
 	return PQgetisnull(result, 0, 1) ? 0 : PQntuples(result);
 }
 
@@ -407,7 +376,7 @@ store_read_membership(const PGresult *result, int i,
 {
 	strlcpy(membership->lease, PQgetvalue(result, i, 1), LEASE_NAME_LEN);
 	strlcpy(membership->node, PQgetvalue(result, i, 2), LEASE_NAME_LEN);
-	membership->priority = (int32) get_int(result, i, 3);
+	membership->priority = (int32) store_get_int(result, i, 3);
 }
 
 int
@@ -424,6 +393,6 @@ store_read_protection(const PGresult *result, int i, TableEntry *entry)
 	strlcpy(entry->schema, PQgetvalue(result, i, 2), NAMEDATALEN);
 	strlcpy(entry->name, PQgetvalue(result, i, 3), NAMEDATALEN);
 	strlcpy(entry->lease, PQgetvalue(result, i, 4), sizeof(entry->lease));
-	entry->seq = get_int(result, i, 5);
+	entry->seq = store_get_int(result, i, 5);
 	entry->slot = TABLES_NO_SLOT;
 }
