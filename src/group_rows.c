@@ -73,18 +73,24 @@ merge_lease(StoreLease *lease, int n, int max, const StoreLease *row)
 	return n;
 }
 
+/* Ask every member that counts; what it answers is its result. */
+static void
+ask_all(StoreGroup *group, bool (*send) (Link *link, ClockTime deadline))
+{
+	group_begin(group);
+	for (int i = 0; i < group->n; i++)
+		if (group_counted(group, i))
+			(void) send(&group->member[i].link, group_deadline(group));
+	group_wait(group);
+}
+
 int
 group_leases(StoreGroup *group, StoreLease *lease, int max)
 {
 	StoreLease *row = palloc(sizeof(StoreLease) * max);
 	int			n = 0;
 
-	group_begin(group);
-	for (int i = 0; i < group->n; i++)
-		if (group_counted(group, i))
-			store_send_leases(&group->member[i].link,
-							  group_deadline(group));
-	group_wait(group);
+	ask_all(group, store_send_leases);
 	for (int i = 0; i < group->n; i++)
 	{
 		int			rows;
@@ -134,12 +140,7 @@ group_nodes(StoreGroup *group, StoreNode *node, int max)
 	StoreNode  *row = palloc(sizeof(StoreNode) * max);
 	int			n = 0;
 
-	group_begin(group);
-	for (int i = 0; i < group->n; i++)
-		if (group_counted(group, i))
-			store_send_nodes(&group->member[i].link,
-							 group_deadline(group));
-	group_wait(group);
+	ask_all(group, store_send_nodes);
 	for (int i = 0; i < group->n; i++)
 	{
 		int			rows;

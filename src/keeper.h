@@ -226,6 +226,14 @@ extern void publish_fence(Keeper *keeper);
 /* Status and notice, if they changed or a second has passed. */
 extern void publish_status(Keeper *keeper, ClockTime now);
 
+/*
+ * What is said, and shown, alike of the instance's lease and of those of tables:
+ * why it is not held, a sentence, or "" where each says it in words of its own;
+ * and what a node is that does not hold it.
+ */
+extern const char *keeper_plain_reason(LeaseReason reason, const char *holder);
+extern NodeState keeper_follower_state(LeaseReason reason);
+
 /* Rows read from the store, for the views. */
 extern void publish_nodes(Keeper *keeper, const PGresult *result,
 						  ClockTime asked_at, ClockTime now);

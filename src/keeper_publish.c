@@ -183,39 +183,17 @@ why_not_able(const Keeper *keeper)
 }
 
 /* A full sentence; "" while the lease is held. */
-static const char *
-reason_text(const Keeper *keeper, NodeState state, const char *holder,
-			ClockTime now)
+const char *
+keeper_plain_reason(LeaseReason reason, const char *holder)
 {
-	if (state == NODE_EXCLUDED)
-		return psprintf("Another live instance uses the node name \"%s\".",
-						keeper->self.name);
-	if (keeper->name[0] == '\0')
-		return keeper->persisted.lease[0] != '\0' ?
-			psprintf("This node was governed by lease \"%s\", and leasehold.lease is empty.",
-					 keeper->persisted.lease) :
-			state == NODE_FENCED ?
-			"This node was governed by a lease, and leasehold.lease is empty." : "";
-	if (keeper->lease.reason != LEASE_REASON_STARTING &&
-		keeper->lease.reason != LEASE_REASON_EXPIRED &&
-		store_is_silent(keeper, now))
-		return why_no_majority(keeper);
-	if (store_refuses_writes(keeper))
-		return psprintf("The store cannot be written.%s", first_fault(keeper));
-	switch (keeper->lease.reason)
+	switch (reason)
 	{
-		case LEASE_REASON_NONE:
-			return state != NODE_ACQUIRING ||
-				keeper->lease.phase != LEASE_HOLDER ? "" :
-				keeper->instance.in_recovery ?
-				"It is held, and this standby is being promoted." :
-				"It is held, and a majority of the store has yet to learn on which timeline.";
 		case LEASE_REASON_STARTING:
 			return "The store has not been read yet.";
 		case LEASE_REASON_NO_MAJORITY:
-			return why_no_majority(keeper);
+			return "Too few members of the store can be counted.";
 		case LEASE_REASON_UNKNOWN_LEASE:
-			return psprintf("The store knows no lease \"%s\".", keeper->name);
+			return "The store knows no such lease.";
 		case LEASE_REASON_HELD:
 			return holder[0] ? psprintf("Node \"%s\" holds it.", holder) :
 				"It has been given up, but too few members of the store say so yet.";
@@ -227,12 +205,8 @@ reason_text(const Keeper *keeper, NodeState state, const char *holder,
 				"It is paused.";
 		case LEASE_REASON_RESERVED:
 			return "It is being handed to another node.";
-		case LEASE_REASON_NOT_ABLE:
-			return why_not_able(keeper);
-		case LEASE_REASON_NOT_EAGER:
-			return "It is free, but leasehold.priority is 0 on this node.";
 		case LEASE_REASON_UNWRITABLE:
-			return psprintf("The store cannot be written.%s", first_fault(keeper));
+			return "The store cannot be written.";
 		case LEASE_REASON_BACKING_OFF:
 			return "It is free; other nodes go first.";
 		case LEASE_REASON_MARGIN:
@@ -240,10 +214,73 @@ reason_text(const Keeper *keeper, NodeState state, const char *holder,
 		case LEASE_REASON_DISK:
 			return "The epoch is not on this node's disk yet.";
 		case LEASE_REASON_EXPIRED:
-			return psprintf("It ran out before a majority of the store renewed it.%s",
-							first_fault(keeper));
+			return "It ran out before a majority of the store renewed it.";
+		case LEASE_REASON_NONE:
+		case LEASE_REASON_NOT_ABLE:
+		case LEASE_REASON_NOT_EAGER:
+			break;				/* for each lease in words of its own */
 	}
 	return "";
+}
+
+NodeState
+keeper_follower_state(LeaseReason reason)
+{
+	switch (reason)
+	{
+		case LEASE_REASON_STARTING:
+		case LEASE_REASON_NO_MAJORITY:
+		case LEASE_REASON_UNKNOWN_LEASE:
+		case LEASE_REASON_EXPIRED:
+			return NODE_FENCED;
+		default:
+			return NODE_FOLLOWER;
+	}
+}
+
+static const char *
+reason_text(const Keeper *keeper, NodeState state, const char *holder,
+			ClockTime now)
+{
+	LeaseReason reason = keeper->lease.reason;
+
+	if (state == NODE_EXCLUDED)
+		return psprintf("Another live instance uses the node name \"%s\".",
+						keeper->self.name);
+	if (keeper->name[0] == '\0')
+		return keeper->persisted.lease[0] != '\0' ?
+			psprintf("This node was governed by lease \"%s\", and leasehold.lease is empty.",
+					 keeper->persisted.lease) :
+			state == NODE_FENCED ?
+			"This node was governed by a lease, and leasehold.lease is empty." : "";
+	if (reason != LEASE_REASON_STARTING && reason != LEASE_REASON_EXPIRED &&
+		store_is_silent(keeper, now))
+		return why_no_majority(keeper);
+	if (store_refuses_writes(keeper))
+		return psprintf("The store cannot be written.%s", first_fault(keeper));
+	switch (reason)
+	{
+		case LEASE_REASON_NONE:
+			return state != NODE_ACQUIRING ||
+				keeper->lease.phase != LEASE_HOLDER ? "" :
+				keeper->instance.in_recovery ?
+				"It is held, and this standby is being promoted." :
+				"It is held, and a majority of the store has yet to learn on which timeline.";
+		case LEASE_REASON_NO_MAJORITY:
+			return why_no_majority(keeper);
+		case LEASE_REASON_UNKNOWN_LEASE:
+			return psprintf("The store knows no lease \"%s\".", keeper->name);
+		case LEASE_REASON_NOT_ABLE:
+			return why_not_able(keeper);
+		case LEASE_REASON_NOT_EAGER:
+			return "It is free, but leasehold.priority is 0 on this node.";
+		case LEASE_REASON_UNWRITABLE:
+		case LEASE_REASON_EXPIRED:
+			return psprintf("%s%s", keeper_plain_reason(reason, holder),
+							first_fault(keeper));
+		default:
+			return keeper_plain_reason(reason, holder);
+	}
 }
 
 /* ------------------------------------------------------------------------
@@ -276,16 +313,7 @@ node_state(const Keeper *keeper, ClockTime now)
 		return NODE_EXCLUDED;
 	if (store_is_silent(keeper, now))
 		return NODE_FENCED;
-	switch (keeper->lease.reason)
-	{
-		case LEASE_REASON_STARTING:
-		case LEASE_REASON_NO_MAJORITY:
-		case LEASE_REASON_UNKNOWN_LEASE:
-		case LEASE_REASON_EXPIRED:
-			return NODE_FENCED;
-		default:
-			return NODE_FOLLOWER;
-	}
+	return keeper_follower_state(keeper->lease.reason);
 }
 
 static void

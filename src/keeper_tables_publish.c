@@ -57,16 +57,7 @@ state_of(const TableLease *lease)
 		case LEASE_FOLLOWER:
 			break;
 	}
-	switch (lease->state.reason)
-	{
-		case LEASE_REASON_STARTING:
-		case LEASE_REASON_NO_MAJORITY:
-		case LEASE_REASON_UNKNOWN_LEASE:
-		case LEASE_REASON_EXPIRED:
-			return NODE_FENCED;
-		default:
-			return NODE_FOLLOWER;
-	}
+	return keeper_follower_state(lease->state.reason);
 }
 
 static const char *
@@ -90,39 +81,15 @@ reason_of(const Keeper *keeper, const TableLease *lease, const char *holder)
 			return lease->state.phase == LEASE_HOLDER &&
 				lease->opened_epoch != lease->state.epoch ?
 				"It is held, and this node has yet to apply what was written before." : "";
-		case LEASE_REASON_STARTING:
-			return "The store has not been read yet.";
-		case LEASE_REASON_NO_MAJORITY:
-			return "Too few members of the store can be counted.";
-		case LEASE_REASON_UNKNOWN_LEASE:
-			return "The store knows no such lease.";
-		case LEASE_REASON_HELD:
-			return holder[0] ? psprintf("Node \"%s\" holds it.", holder) :
-				"It has been given up, but too few members of the store say so yet.";
-		case LEASE_REASON_WAITING:
-			return "An earlier run of this node held it, and its time has not run out.";
-		case LEASE_REASON_FROZEN:
-			return "It is paused.";
-		case LEASE_REASON_RESERVED:
-			return "It is being handed to another node.";
 		case LEASE_REASON_NOT_ABLE:
 			return why_not_able(keeper);
 		case LEASE_REASON_NOT_EAGER:
 			return lease->takes_part ?
 				"It is free, but this node's priority for it is 0." :
 				"This node takes no part in it.";
-		case LEASE_REASON_UNWRITABLE:
-			return "The store cannot be written.";
-		case LEASE_REASON_BACKING_OFF:
-			return "It is free; other nodes go first.";
-		case LEASE_REASON_MARGIN:
-			return "The safety margin leaves less than half of the lease's ttl.";
-		case LEASE_REASON_DISK:
-			return "The epoch is not on this node's disk yet.";
-		case LEASE_REASON_EXPIRED:
-			return "It ran out before a majority of the store renewed it.";
+		default:
+			return keeper_plain_reason(lease->state.reason, holder);
 	}
-	return "";
 }
 
 static void
