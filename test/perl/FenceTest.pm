@@ -28,35 +28,14 @@ package FenceTest;
 use strict;
 use warnings;
 
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
-use File::Copy qw(copy);
 use IPC::Run ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use TestModule;
 use Time::HiRes qw(usleep);
 
 our @running;
-
-my $here   = dirname(abs_path(__FILE__));
-my $module;
-
-# Build the test module in a folder of its own; where it is.
-sub build_module
-{
-	return $module if $module;
-	my $dir = abs_path(PostgreSQL::Test::Utils::tempdir());
-	copy($_, $dir) foreach glob("$here/../fencetest/*");
-	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-	my $out = '';
-	IPC::Run::run(
-		[   'make', '-C', $dir, "PG_CONFIG=$pg_config",
-			"PG_CPPFLAGS=-I$here/../../src" ],
-		'>', \$out, '2>&1')
-	  or die "cannot build the test module:\n$out";
-	return $module = "$dir/leasehold_fencetest";
-}
 
 # FenceTest->new(NAME, conf => TEXT, init => [ARGUMENT...], setup => SQL)
 sub new
@@ -101,10 +80,7 @@ sub start
 sub install
 {
 	my ($self) = @_;
-	my $path = build_module();
-	my $sql = slurp_file("$here/../fencetest/leasehold_fencetest--1.0.sql");
-	$sql =~ s/^\\echo.*$//m;
-	$sql =~ s/MODULE_PATHNAME/$path/g;
+	my $sql = module_sql('fencetest');
 	$self->{node}->safe_psql('postgres',
 		"SET leasehold.local_ddl = on; CREATE SCHEMA fencetest; SET search_path = fencetest; $sql");
 	$self->{installed} = 1;

@@ -87,17 +87,11 @@ use strict;
 use warnings;
 
 use Carp;
-use Cwd qw(abs_path);
-use File::Basename qw(dirname);
-use File::Copy qw(copy);
-use IPC::Run ();
 use LeaseholdTest;
 use PostgreSQL::Test::Utils;
+use TestModule;
 
 our @ISA = ('LeaseholdTest');
-
-my $here = dirname(abs_path(__FILE__));
-my $module;
 
 sub new
 {
@@ -353,29 +347,11 @@ sub judge_table
 
 # --- the openers, asked by hand ----------------------------------------------
 
-sub build_module
-{
-	return $module if $module;
-	my $dir = abs_path(PostgreSQL::Test::Utils::tempdir());
-	copy($_, $dir) foreach glob("$here/../openertest/*");
-	my $pg_config = $ENV{PG_CONFIG} || 'pg_config';
-	my $out = '';
-	IPC::Run::run(
-		[   'make', '-C', $dir, "PG_CONFIG=$pg_config",
-			"PG_CPPFLAGS=-I$here/../../src" ],
-		'>', \$out, '2>&1')
-	  or croak "cannot build the test module:\n$out";
-	return $module = "$dir/leasehold_openertest";
-}
-
 sub install_asker
 {
 	my ($self, $node) = @_;
-	my $path = build_module();
-	my $sql = slurp_file("$here/../openertest/leasehold_openertest--1.0.sql");
+	my $sql = module_sql('openertest');
 
-	$sql =~ s/^\\echo.*$//m;
-	$sql =~ s/MODULE_PATHNAME/$path/g;
 	$node->safe_psql('postgres', "CREATE SCHEMA openertest; SET search_path = openertest; $sql");
 	$node->freeze('keeper');
 	return;
