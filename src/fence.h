@@ -62,6 +62,7 @@ typedef struct FenceTransaction
 	int			nnotes;
 	uint32		bits;			/* flags of the leases noted */
 	uint32		generation;		/* of the list, when it first may have written */
+	List	   *altered;		/* tables: see fence_ddl.h */
 } FenceTransaction;
 
 #define FENCE_WROTE_INSTANCE	1	/* under the lease of the instance */

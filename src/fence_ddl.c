@@ -11,28 +11,39 @@
  * labels, statistics objects, publications; they change nothing that another
  * writer of the table could contradict.
  *
- * Called from fence_notes.c.  Must never look at a lease.
+ * What a transaction has changed is remembered, also while no table is
+ * protected: some may be by the time it commits.
+ *
+ * Called from fence_hooks.c and fence_notes.c.  Must never look at a lease.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_policy.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_trigger.h"
 #include "commands/defrem.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
+#include "fence.h"
 #include "fence_ddl.h"
 #include "fence_refuse_table.h"
+#include "fence_statement.h"
+#include "settings.h"
 
 /* ------------------------------------------------------------------------
  * What a statement names
@@ -299,6 +310,119 @@ fence_changed_table(ObjectAccessType access, Oid class, Oid object)
 	if (class == RelationRelationId)
 		return table_of(object);
 	return access == OAT_DROP ? table_of_part(class, object) : InvalidOid;
+}
+
+/* ------------------------------------------------------------------------
+ * What a transaction has changed
+ * ------------------------------------------------------------------------
+ */
+
+/* What has to be known of it later; NULL if it is nobody else's table. */
+static FenceAltered *
+describe(Oid relid)
+{
+	FenceAltered *altered;
+	char	   *name = get_rel_name(relid);
+
+	if (name == NULL || get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		return NULL;
+	altered = palloc0(sizeof(FenceAltered));
+	altered->relid = relid;
+	altered->schema = get_namespace_name(get_rel_namespace(relid));
+	altered->name = name;
+	return altered->schema == NULL ? NULL : altered;
+}
+
+static List *
+describe_all(List *altered, const List *relids)
+{
+	ListCell   *cell;
+
+	foreach(cell, relids)
+	{
+		FenceAltered *one = describe(lfirst_oid(cell));
+
+		if (one != NULL)
+			altered = lappend(altered, one);
+	}
+	return altered;
+}
+
+/* With local_ddl on, a superuser has said that it is the node's own affair. */
+static bool
+is_local(void)
+{
+	return setting_local_ddl || fence_scope == FENCE_SCOPE_LOCAL_DDL;
+}
+
+List *
+fence_altered_by(Node *statement)
+{
+	FenceNamed	named;
+	List	   *altered;
+	ListCell   *cell;
+
+	if (is_local() || fence_classify_utility(statement) != FENCE_DDL)
+		return NIL;
+	fence_named_tables(statement, &named);
+	altered = describe_all(NIL, named.relids);
+	if (named.whole)
+		foreach(cell, named.relids)
+			if (has_subclass(lfirst_oid(cell)))
+				altered = describe_all(altered,
+									   find_all_inheritors(lfirst_oid(cell), NoLock, NULL));
+	return altered;
+}
+
+static void
+remember(const FenceAltered *altered, TransactionId xid)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+	FenceAltered *copy = palloc(sizeof(FenceAltered));
+
+	*copy = *altered;
+	copy->xid = xid;
+	copy->schema = pstrdup(altered->schema);
+	copy->name = pstrdup(altered->name);
+	copy->parents = list_copy(altered->parents);
+	fence_transaction.altered = lappend(fence_transaction.altered, copy);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Without an xid it has changed nothing, or has committed that by itself. */
+void
+fence_remember_altered(List *altered)
+{
+	TransactionId xid = GetCurrentTransactionIdIfAny();
+	ListCell   *cell;
+
+	if (!TransactionIdIsValid(xid))
+		return;
+	foreach(cell, altered)
+		remember(lfirst(cell), xid);
+}
+
+/*
+ * Of what a statement takes along, tables themselves will do: what belongs to one
+ * is dropped with it, or by a statement that names it.
+ */
+void
+fence_remember_change(ObjectAccessType access, Oid class, Oid object)
+{
+	Oid			relid;
+	FenceAltered *altered;
+
+	if (is_local() || fence_scope == FENCE_SCOPE_MAINTENANCE ||
+		class != RelationRelationId || object < FirstNormalObjectId ||
+		access == OAT_TRUNCATE || !IsTransactionState() || RecoveryInProgress())
+		return;
+	relid = table_of(object);
+	altered = OidIsValid(relid) ? describe(relid) : NULL;
+	if (altered == NULL)
+		return;
+	if (access == OAT_DROP && relid == object)
+		altered->parents = fence_tables_parents(relid);
+	remember(altered, GetCurrentTransactionId());
 }
 
 /* ------------------------------------------------------------------------

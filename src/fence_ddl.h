@@ -36,6 +36,32 @@ extern void fence_named_tables(Node *statement, FenceNamed *named);
 extern Oid	fence_changed_table(ObjectAccessType access, Oid class, Oid object);
 
 /*
+ * A table that the transaction at hand has dropped, or whose schema it has
+ * changed, whether that took a lease then or not: until it commits, the table may
+ * come under one.  By the time it is judged it may be gone, or have another name.
+ */
+typedef struct FenceAltered
+{
+	TransactionId xid;			/* of the subtransaction that did it */
+	Oid			relid;
+	char	   *schema;			/* its name before */
+	char	   *name;
+	List	   *parents;		/* of one dropped: OIDs of what it was a part of */
+} FenceAltered;
+
+/*
+ * fence_altered_by
+ *		The tables whose schema a utility statement is about to change, as a list of
+ *		FenceAltered, for fence_remember_altered() once it has; NIL if there are
+ *		none.
+ */
+extern List *fence_altered_by(Node *statement);
+extern void fence_remember_altered(List *altered);
+
+/* The same for what the object access hook was told of. */
+extern void fence_remember_change(ObjectAccessType access, Oid class, Oid object);
+
+/*
  * fence_check_rename
  *		The list of protected tables goes by names: ERROR 55006 if the statement
  *		renames one, or moves it, or the schema or database that it is in.

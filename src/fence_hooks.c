@@ -24,6 +24,7 @@
 #include "tcop/utility.h"
 
 #include "fence.h"
+#include "fence_ddl.h"
 #include "fence_notes.h"
 #include "fence_prepared.h"
 #include "fence_refuse.h"
@@ -251,24 +252,26 @@ fence_ProcessUtility(PlannedStmt *pstmt, const char *queryString,
 					 ParamListInfo params, QueryEnvironment *queryEnv,
 					 DestReceiver *dest, QueryCompletion *qc)
 {
-	FenceScope	scope;
+	FenceScope	scope = fence_scope;
+	bool		applies = fence_applies();
+	List	   *altered = NIL;
 
-	if (!fence_applies())
-	{
-		if (fence_concerns() && fence_finishes_prepared(pstmt->utilityStmt))
-			fence_before_finish_unfenced();
-		process_utility(pstmt, queryString, readOnlyTree, context, params,
-						queryEnv, dest, qc);
-		return;
-	}
-	scope = fence_before_utility(pstmt);
+	if (applies)
+		scope = fence_before_utility(pstmt);
+	else if (fence_concerns() && fence_finishes_prepared(pstmt->utilityStmt))
+		fence_before_finish_unfenced();
+	if (scope != FENCE_SCOPE_LOCAL_DDL && fence_concerns())
+		altered = fence_altered_by(pstmt->utilityStmt);
 	if (scope == fence_scope)
 		process_utility(pstmt, queryString, readOnlyTree, context, params,
 						queryEnv, dest, qc);
 	else
 		process_utility_in_scope(scope, pstmt, queryString, readOnlyTree,
 								 context, params, queryEnv, dest, qc);
-	fence_after_utility(pstmt);
+	if (altered != NIL)
+		fence_remember_altered(altered);
+	if (applies)
+		fence_after_utility(pstmt);
 }
 
 /* ---- functions and schemas ---- */
@@ -278,6 +281,14 @@ static bool
 drop_is_internal(const ObjectAccessDrop *drop)
 {
 	return drop != NULL && (drop->dropflags & PERFORM_DELETION_INTERNAL) != 0;
+}
+
+static bool
+change_is_internal(ObjectAccessType access, const void *arg)
+{
+	return access == OAT_DROP ? drop_is_internal(arg) :
+		access == OAT_POST_ALTER && arg != NULL &&
+		((const ObjectAccessPostAlter *) arg)->is_internal;
 }
 
 /* Of all that the hook is called for, the little that the fence looks at. */
@@ -293,6 +304,8 @@ consider_access(ObjectAccessType access, Oid classId, Oid objectId,
 	else if (access == OAT_DROP || access == OAT_TRUNCATE ||
 			 access == OAT_POST_ALTER)
 	{
+		if (!change_is_internal(access, arg) && fence_concerns())
+			fence_remember_change(access, classId, objectId);
 		if (!(access == OAT_DROP && drop_is_internal(arg)) &&
 			pg_atomic_read_u32(fence_tables_published) != 0 && fence_concerns())
 			fence_before_change(access, classId, objectId);

@@ -324,6 +324,60 @@ look_at_changes(void)
 		fence_refuse_changed_list();
 }
 
+/* Is what such a table needs held now, if it was not noted before? */
+static void
+see_altered(const FenceAltered *altered, const FenceNeed *need)
+{
+	for (int i = 0; need != NULL && i < need->nown; i++)
+	{
+		const FenceTableLease *lease = need->lease[i];
+		FenceNote  *noted = lease->shared == NULL ? NULL : find_note(lease->slot);
+		uint64		held = tables_held_epoch(lease->slot);
+
+		if (noted == NULL && held != 0)
+			noted = add_note(lease, altered->relid, held);
+		if (noted == NULL)
+			fence_refuse_altered(altered, lease);
+		else
+			see_write(noted, altered->relid);
+	}
+}
+
+static void
+see_parents(const FenceAltered *altered, const List *parents)
+{
+	ListCell   *cell;
+
+	foreach(cell, parents)
+		see_altered(altered, fence_table(lfirst_oid(cell)).need);
+}
+
+/*
+ * Changes of the schema are not counted.  Who had the lock that they take kept
+ * everybody else from the table since: it does, if the leases are held at the
+ * end, whoever had them when it began.
+ */
+static pg_noinline void
+look_at_altered(void)
+{
+	ListCell   *cell;
+
+	foreach(cell, fence_transaction.altered)
+	{
+		const FenceAltered *altered = lfirst(cell);
+
+		/* one that was rolled back to a savepoint has not happened */
+		if (!TransactionIdIsCurrentTransactionId(altered->xid))
+			continue;
+		/* not by a name that it has got since: to take one needs no lease */
+		see_altered(altered, fence_tables_need_of_name(altered->schema, altered->name));
+		see_parents(altered, altered->parents);
+		see_parents(altered, fence_tables_parents(altered->relid));
+	}
+	/* of leases that were noted just now, too, before their deadlines are read */
+	fence_raise_flag();
+}
+
 /* In the order of shared_lease_epoch(). */
 static inline bool
 is_lost(const FenceNote *noted, uint64 now)
@@ -370,6 +424,8 @@ fence_notes_before_commit(bool prepare)
 		return;
 	if (!changed_as_noted())
 		look_at_changes();
+	if (unlikely(fence_transaction.altered != NIL))
+		look_at_altered();
 	if (!(fence_transaction.wrote & FENCE_WROTE_TABLES))
 		return;
 	lost = fence_notes_lost(fence_notes, fence_transaction.nnotes);

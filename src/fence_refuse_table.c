@@ -230,6 +230,38 @@ fence_refuse_table_commit(Oid relid, const FenceTableLease *lease,
 }
 
 void
+fence_refuse_altered(const FenceAltered *altered, const FenceTableLease *lease)
+{
+	Known		known;
+
+	read_known(lease, &known);
+	if (setting_fence == FENCE_WARN)
+	{
+		if (!fence_transaction.warned)
+			ereport(LOG,
+					(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+					 errmsg("would have refused to commit: table \"%s.%s\" was altered or dropped without lease \"%s\"",
+							altered->schema, altered->name, lease->name),
+					 table_detail(lease, &known)));
+		fence_transaction.warned = true;
+		return;
+	}
+	count_refusal();
+	if (fence_tables_unknown)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot commit: this transaction has altered or dropped table \"%s.%s\", and the list of protected tables could not be read",
+						altered->schema, altered->name),
+				 unknown_detail()));
+	ereport(ERROR,
+			(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+			 errmsg("cannot commit: this transaction has altered or dropped table \"%s.%s\" without lease \"%s\"",
+					altered->schema, altered->name, lease->name),
+			 table_detail(lease, &known),
+			 table_hint(&known)));
+}
+
+void
 fence_refuse_changed_list(void)
 {
 	if (setting_fence == FENCE_WARN)

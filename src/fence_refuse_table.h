@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "fence_ddl.h"
 #include "fence_notes.h"
 #include "fence_tables.h"
 
@@ -30,6 +31,11 @@ extern void fence_refuse_table(const char *command, const void *statement,
 							   uint64 held);
 extern void fence_refuse_table_commit(Oid relid, const FenceTableLease *lease,
 									  FenceTableFault fault);
+
+/* Its schema was changed, or it was dropped, by one that began before. */
+extern void fence_refuse_altered(const FenceAltered *altered,
+								 const FenceTableLease *lease);
+
 /* Nothing is counted, and the list of protected tables is another one. */
 extern void fence_refuse_changed_list(void);
 

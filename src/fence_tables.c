@@ -292,8 +292,8 @@ fence_tables_list_database(const char *database)
  * ------------------------------------------------------------------------
  */
 
-static List *
-parents_of(Oid relid)
+List *
+fence_tables_parents(Oid relid)
 {
 	List	   *parents = NIL;
 	Relation	inherits = table_open(InheritsRelationId, AccessShareLock);
@@ -325,7 +325,7 @@ add_own(List *own, Oid relid)
 	table = find_relation(relid);
 	if (table != NULL)
 		own = list_append_unique_ptr(own, (void *) table->lease);
-	parents = parents_of(relid);
+	parents = fence_tables_parents(relid);
 	foreach(cell, parents)
 		own = add_own(own, lfirst_oid(cell));
 	list_free(parents);
@@ -350,7 +350,7 @@ is_partition_below(Oid relid, Oid above)
 	if (!OidIsValid(relid) || !get_rel_relispartition(relid))
 		return false;
 	check_stack_depth();
-	parents = parents_of(relid);
+	parents = fence_tables_parents(relid);
 	relid = parents == NIL ? InvalidOid : linitial_oid(parents);
 	list_free(parents);
 	return relid == above || is_partition_below(relid, above);
@@ -444,7 +444,7 @@ find_out(Oid relid)
 		return NULL;
 	own = add_own(NIL, relid);
 	below = list_difference_ptr(add_below(NIL, relid), own);
-	parents = parents_of(relid);
+	parents = fence_tables_parents(relid);
 	/* without parents, what is its own can only come from the list */
 	need = keep_need(own, below, own != NIL && parents == NIL);
 	list_free(parents);

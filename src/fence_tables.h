@@ -87,6 +87,9 @@ fence_tables_look(void)
  */
 extern const FenceNeed *fence_tables_need(Oid relid, bool *settled);
 
+/* The tables that this one is a partition of, or inherits from: a list of OIDs. */
+extern List *fence_tables_parents(Oid relid);
+
 /* What a table of this name would need by itself. */
 extern const FenceNeed *fence_tables_need_of_name(const char *schema,
 												  const char *name);

@@ -498,6 +498,54 @@ foreach my $held (0, 1)
 	$fence->allowed(q{ROLLBACK PREPARED 'x'});
 	covered('COMMIT PREPARED of another table', $held, [ 'BEGIN', 'INSERT INTO raw VALUES (1)', q{PREPARE TRANSACTION 'x'} ], q{COMMIT PREPARED 'x'}, qr/^C:COMMIT PREPARED Z$/);
 }
+
+# The schema of a table, changed by a transaction that began before that came under
+# the lease: nothing is counted then.  Who holds the lease may go on.
+my $altered = qr/cannot commit: this transaction has altered or dropped table "public\.b" without lease "y"/;
+my $passes  = qr/^C:COMMIT Z$/;
+foreach my $held (0, 1)
+{
+	my @told = $held ? $passes : ($refused, $altered);
+	covered('ALTER TABLE before', $held, [ 'BEGIN', "ALTER TABLE b SET (fillfactor = 9$held)" ], 'COMMIT', @told);
+	covered('ADD COLUMN before, by a subtransaction', $held, [ 'BEGIN', 'SAVEPOINT q', "ALTER TABLE b ADD w$held integer", 'RELEASE q' ], 'COMMIT', @told);
+	covered('CREATE INDEX before', $held, [ 'BEGIN', 'CREATE INDEX ON b (v)' ], 'COMMIT', @told);
+	covered('CREATE TRIGGER before', $held, [ 'BEGIN', "CREATE TRIGGER t$held BEFORE INSERT ON b FOR EACH ROW EXECUTE FUNCTION checked()" ], 'COMMIT', @told);
+	covered('ALTER TABLE before, rolled back', $held, [ 'BEGIN', 'SAVEPOINT q', 'ALTER TABLE b ADD w integer', 'ROLLBACK TO q' ], 'COMMIT', $passes);
+	covered('ALTER of another table before', $held, [ 'BEGIN', "ALTER TABLE raw SET (fillfactor = 9$held)" ], 'COMMIT', $passes);
+	covered('REINDEX before', $held, [ 'BEGIN', 'REINDEX TABLE b' ], 'COMMIT', $passes);
+	covered('LOCK TABLE before', $held, [ 'BEGIN', 'LOCK TABLE b' ], 'COMMIT', $passes);
+	covered('ALTER TABLE before, with local_ddl', $held, [ 'SET leasehold.local_ddl = on', 'BEGIN', "ALTER TABLE b SET (fillfactor = 8$held)" ], 'COMMIT', $passes);
+	covered('ALTER TABLE before, to be prepared', $held, [ 'BEGIN', 'ALTER TABLE b SET (fillfactor = 70)' ], q{PREPARE TRANSACTION 'x'},
+		$held ? (qr/E:0A000 Z$/, qr/cannot PREPARE a transaction that has written table "public\.b"/) : ($refused, $altered));
+}
+covered('ALTER TABLE before, the lease is lost in between', 1, [ 'BEGIN', 'ALTER TABLE b SET (fillfactor = 70)' ],
+	[ 'SELECT * FROM b FOR UPDATE', q{SELECT fencetest.close_table('y')}, 'COMMIT' ], $refused, qr/cannot commit: lease "y" of table "public\.b" was lost/);
+covered('RENAME before', 0, [ 'BEGIN', 'ALTER TABLE b RENAME TO renamed' ], 'COMMIT', $refused, $altered);
+covered('DROP TABLE before', 0, [ 'BEGIN', 'DROP TABLE b CASCADE' ], 'COMMIT', $refused, $altered);
+$node->safe_psql('postgres', <<'SQL');
+CREATE SCHEMA short;
+CREATE TABLE short.lived (id integer) PARTITION BY RANGE (id);
+CREATE TABLE short.part PARTITION OF short.lived FOR VALUES FROM (0) TO (100);
+SQL
+foreach my $held (0, 1)
+{
+	my $cover_short = sub { lose('y') unless $held; protect('short.lived', 'y') };
+	foreach (
+		[ 'ALTER TABLE short.part SET (fillfactor = 50)',   'part' ],
+		[ 'ALTER TABLE short.lived ADD w integer',          'lived' ],
+		[ 'ALTER TABLE short.lived DETACH PARTITION short.part', 'lived' ],
+		[ 'DROP TABLE short.part',                          'part' ],
+		[ 'DROP SCHEMA short CASCADE',                      '\w+' ])
+	{
+		my ($sql, $table) = @$_;
+		unprotect('short.lived');
+		# what commits is made only once
+		next if $held && $sql !~ /SCHEMA/;
+		across("$sql, lease " . ($held ? 'held' : 'not held'), [ 'BEGIN', $sql ], $cover_short, 'COMMIT',
+			$held ? $passes : ($refused, qr/has altered or dropped table "short\.$table" without lease "y"/));
+	}
+}
+unprotect('short.lived');
 unprotect('b');
 
 # writers at work while a table comes under a lease that is not held
