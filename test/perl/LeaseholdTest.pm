@@ -481,7 +481,7 @@ sub make_physical
 	my $primary = LeaseholdTest::Node->node(
 		$prefix . $first,
 		node_name => $first,
-		init      => { allows_streaming => 1 },
+		init      => { allows_streaming => 1, %{ $options{init} // {} } },
 		%common);
 
 	push @{ $self->{nodes} }, $primary;

@@ -7,8 +7,11 @@ use warnings;
 use LeaseholdTest;
 use Test::More;
 
+# (from 18 on, initdb gives a cluster checksums unless told not to)
+my ($version) = qx("@{[ $ENV{PG_CONFIG} || 'pg_config' ]}" --version) =~ /PostgreSQL (\d+)/;
 my $group = LeaseholdTest->new(
 	kind  => 'physical',
+	init  => { extra => $version >= 18 ? ['--no-data-checksums'] : [] },
 	nodes => [ 'a', 'b' ],
 	ttl   => '2s',
 	conf  => "max_slot_wal_keep_size = '1GB'\n");
@@ -68,6 +71,7 @@ SKIP:
 }
 
 # A standby that cannot connect to its primary.
+$b->append_conf('postgresql.conf', "allow_alter_system = on\n") if $version >= 17;
 $b->append_conf('postgresql.conf', "leasehold.on_superseded = stay\nleasehold.peer_options = 'user=nobody'\n");
 $b->restart;
 my $silent = LeaseholdTest::wait_until('check() sees that nothing comes in', sub { faults($b)->{streaming} });
