@@ -5,10 +5,11 @@
  *
  * Handed over: the tables have to be brought here by subscriptions from the node
  * that writes them now, these have to have applied all that it wrote, and the
- * sequences have to be past all that it has given out.  What takes time is done
- * when the hand-over is prepared: the catalogs are read, the publisher is
- * connected to.  What is left is to see one number pass another, one question and
- * a setval().
+ * sequences have to be past all that it has given out.  What the nodes wrote that
+ * had the lease before that one comes by subscriptions of its own, and has to be
+ * here, too.  What takes time is done when the hand-over is prepared: the catalogs
+ * are read, the publishers are connected to, and what others wrote is waited for.
+ * What is left is to see one number pass another, one question and a setval().
  *
  * Taken from a node that fell silent: there is nothing to wait for.  The sequences
  * are moved past what is stored here, with a margin for what was written there and
@@ -26,14 +27,12 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/origin.h"
-#include "replication/worker_internal.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
-#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "fence.h"
@@ -53,14 +52,12 @@
 /* A publisher that cannot be reached may come back for so long. */
 #define GONE_TIME		CLOCK_S
 
-/* WAL pages of the publisher: what it flushed may end behind a page's header. */
-#define PAGE_HEADER		24
-
 typedef enum JobStage
 {
 	JOB_NONE,
 	JOB_IDENTIFY,
 	JOB_NAMES,
+	JOB_EARLIER,
 	JOB_APPLY
 } JobStage;
 
@@ -83,42 +80,6 @@ typedef struct Opener
 } Opener;
 
 static Opener opener;
-
-/* ------------------------------------------------------------------------
- * Progress
- * ------------------------------------------------------------------------
- */
-
-/*
- * What the worker says in pg_stat_subscription, latest_end_lsn, moves when the
- * publisher sends where it is, right after it has sent all that there is; but not if
- * it has heard by then that the last commit is applied.  So the replication origin
- * counts, too: that moves within the commit itself.
- */
-void
-progress_read(const PlanWay *way, Progress *progress)
-{
-	LogicalRepWorker *worker;
-	TimestampTz heard = 0;
-
-	memset(progress, 0, sizeof(*progress));
-	progress->heard_ms = -1;
-	if (way->origin != InvalidRepOriginId)
-		progress->committed = replorigin_get_progress(way->origin, false);
-	LWLockAcquire(LogicalRepWorkerLock, LW_SHARED);
-	worker = logicalrep_worker_find(way->subid, InvalidOid, true);
-	if (worker != NULL)
-	{
-		progress->runs = true;
-		progress->seen = worker->reply_lsn;
-		/* read after the position of the commit */
-		progress->running = worker->proc->xid;
-		heard = worker->last_recv_time;
-	}
-	LWLockRelease(LogicalRepWorkerLock);
-	if (heard > 0)
-		progress->heard_ms = TimestampDifferenceMilliseconds(heard, GetCurrentTimestamp());
-}
 
 /* ------------------------------------------------------------------------
  * Ending a job
@@ -348,37 +309,21 @@ ask_values(Job *job, Source *source)
 }
 
 /*
- * The end of what was flushed there.  A record that ends with its page has its
- * end noted there as the place where the next one can begin, behind the header,
- * but not where it is read.
- */
-static uint64
-wanted_lsn(const Job *job)
-{
-	uint64		lsn = job->request.lsn;
-
-	return lsn % XLOG_BLCKSZ == PAGE_HEADER ? lsn - PAGE_HEADER : lsn;
-}
-
-/*
- * Whoever reads a table after it is opened has to see the last of it.  A commit
- * that was just noted is seen when its transaction has ended: when its worker has
- * none, or another one than when we first came by.
+ * How far had those come who may have written before?  None of them writes any
+ * more: all that they did is in their WAL.  Who cannot be asked is left out.
  */
 static bool
-has_come_to(PlanWay *way, const Progress *progress, uint64 lsn)
+ask_position(Job *job, Source *source)
 {
-	if (progress->seen >= lsn)
+	if (!source->known || !plan_has_earlier(job->plan, source))
 		return true;
-	if (progress->committed < lsn)
+	if (!source_ask(source, SOURCE_POSITION, (int) (job - opener.job),
+					job->request.number,
+					"SELECT pg_catalog.pg_current_wal_flush_lsn()",
+					clock_now() + VALUES_TIME))
 		return false;
-	if (TransactionIdIsValid(progress->running) &&
-		(!TransactionIdIsValid(way->committing) ||
-		 way->committing == progress->running))
-	{
-		way->committing = progress->running;
-		return false;
-	}
+	if (source->result != NULL)
+		plan_take_position(job->plan, source);
 	return true;
 }
 
@@ -396,18 +341,37 @@ has_applied(Job *job, char *why, ClockTime *until)
 	foreach(cell, job->plan->tables)
 	{
 		PlanTable  *table = lfirst(cell);
-		Progress	progress;
+		bool		runs;
 
-		progress_read(table->way, &progress);
-		if (has_come_to(table->way, &progress, wanted_lsn(job)))
+		if (progress_come_to(table->way, job->request.lsn, &runs, why))
 			continue;
-		if (!progress.runs && !table->way->source->known)
+		if (!runs && !table->way->source->known)
 			*until = clock_min(*until, job->began + GONE_TIME);
-		snprintf(why, OPENING_WHY_LEN, "subscription \"%.40s\" %sas applied up to %X/%X of %X/%X",
-				 table->way->name, progress.runs ? "h" : "does not run, and h",
-				 LSN_FORMAT_ARGS(Max(progress.seen, progress.committed)),
-				 LSN_FORMAT_ARGS(job->request.lsn));
 		return false;
+	}
+	return true;
+}
+
+/* The same for those who wrote before. */
+static bool
+has_applied_earlier(Job *job, char *why)
+{
+	ListCell   *cell;
+	ListCell   *inner;
+	bool		runs;
+
+	foreach(cell, job->plan->tables)
+	{
+		PlanTable  *table = lfirst(cell);
+
+		foreach(inner, table->ways)
+		{
+			PlanWay    *way = lfirst(inner);
+
+			if (way->earlier != 0 &&
+				!progress_come_to(way, way->earlier, &runs, why))
+				return false;
+		}
 	}
 	return true;
 }
@@ -466,11 +430,19 @@ step_apply(Job *job, ClockTime now)
 }
 
 static void
-step_names(Job *job, ClockTime now)
+step_earlier(Job *job, ClockTime now)
 {
-	if (!each_source(job, true, ask_names))
+	char		why[OPENING_WHY_LEN];
+
+	if (!each_source(job, false, ask_position))
 		return;
-	job->plan->named = true;
+	if (!has_applied_earlier(job, why))
+	{
+		if (now >= job->request.until)
+			answer(job, OPENING_FAILED, why);
+		return;
+	}
+	job->plan->settled = true;
 	if (job->request.kind == OPENING_TO_PREPARE)
 		answer(job, OPENING_READY, "");
 	else
@@ -478,6 +450,15 @@ step_names(Job *job, ClockTime now)
 		job->stage = JOB_APPLY;
 		step_apply(job, now);
 	}
+}
+
+static void
+step_names(Job *job, ClockTime now)
+{
+	if (!each_source(job, true, ask_names))
+		return;
+	job->stage = JOB_EARLIER;
+	step_earlier(job, now);
 }
 
 static void
@@ -508,6 +489,9 @@ step(Job *job, ClockTime now)
 		case JOB_NAMES:
 			step_names(job, now);
 			break;
+		case JOB_EARLIER:
+			step_earlier(job, now);
+			break;
 		case JOB_APPLY:
 			step_apply(job, now);
 			break;
@@ -528,7 +512,7 @@ is_prepared(const Job *job)
 {
 	const OpeningPlan *plan = job->plan;
 
-	return plan != NULL && plan->judged && plan->named &&
+	return plan != NULL && plan->judged && plan->settled &&
 		job->request.kind == OPENING_TO_BEGIN &&
 		strcmp(plan->from, job->request.from) == 0 &&
 		plan->generation == pg_atomic_read_u32(&leasehold_tables->generation) &&

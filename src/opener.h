@@ -47,7 +47,8 @@ typedef enum SourceQuestion
 {
 	SOURCE_NOTHING,
 	SOURCE_NAMES,				/* which sequences it has for these columns */
-	SOURCE_VALUES				/* how far these are */
+	SOURCE_VALUES,				/* how far these are */
+	SOURCE_POSITION				/* how far it has written */
 } SourceQuestion;
 
 /*
@@ -115,7 +116,10 @@ typedef struct PlanWay
 	bool		copied;			/* pg_subscription_rel says 'r' */
 	RepOriginId origin;			/* InvalidRepOriginId: it never ran */
 	Source	   *source;
-	TransactionId committing;	/* see has_come_to() */
+	uint64		earlier;		/* how far its publisher has written, which is not
+								 * the last writer but may be one of those before;
+								 * 0: not known */
+	TransactionId committing;	/* see progress_come_to() */
 } PlanWay;
 
 /* A table that holds rows, one protected or a descendant of one. */
@@ -156,7 +160,7 @@ typedef struct OpeningPlan
 	List	   *tables;
 	List	   *sequences;
 	bool		judged;			/* every table's way was found */
-	bool		named;			/* sequences' names there were asked for */
+	bool		settled;		/* all is done that can be, ahead of its end */
 } OpeningPlan;
 
 /*
@@ -180,7 +184,11 @@ extern bool plan_judge(OpeningPlan *plan, char *why);
 extern char *plan_names_sql(const OpeningPlan *plan, const Source *source);
 extern char *plan_values_sql(const OpeningPlan *plan, const Source *source);
 
+/* Does any table come from this source, if another node is the last writer? */
+extern bool plan_has_earlier(const OpeningPlan *plan, const Source *source);
+
 /* Note what was answered. */
+extern void plan_take_position(OpeningPlan *plan, const Source *source);
 extern void plan_take_names(OpeningPlan *plan, const PGresult *result);
 extern void plan_take_values(OpeningPlan *plan, const PGresult *result);
 
@@ -213,6 +221,12 @@ typedef struct Progress
 } Progress;
 
 extern void progress_read(const PlanWay *way, Progress *progress);
+
+/*
+ * Is all applied, and seen by everybody, that its publisher had written up to here?
+ * If not, "why" says how far it is, and *runs whether more may come.
+ */
+extern bool progress_come_to(PlanWay *way, uint64 lsn, bool *runs, char *why);
 
 /* The short-lived workers' main function, found by name by the server. */
 extern PGDLLEXPORT void leasehold_opener_main(Datum arg);

@@ -373,6 +373,64 @@ plan_judge(OpeningPlan *plan, char *why)
 }
 
 /* ------------------------------------------------------------------------
+ * Who wrote before the last writer
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * A way that brings what a node wrote before the last writer had the lease.  That
+ * one has all of it, and has built on it; it does not pass it on.
+ */
+static bool
+is_earlier(const PlanTable *table, const PlanWay *way, const Source *source)
+{
+	return way->source == source && table->way != NULL &&
+		table->way->source != source;
+}
+
+bool
+plan_has_earlier(const OpeningPlan *plan, const Source *source)
+{
+	ListCell   *cell;
+	ListCell   *inner;
+
+	foreach(cell, plan->tables)
+	{
+		PlanTable  *table = lfirst(cell);
+
+		foreach(inner, table->ways)
+			if (is_earlier(table, lfirst(inner), source))
+				return true;
+	}
+	return false;
+}
+
+void
+plan_take_position(OpeningPlan *plan, const Source *source)
+{
+	ListCell   *cell;
+	ListCell   *inner;
+	uint32		high;
+	uint32		low;
+
+	if (PQntuples(source->result) != 1 ||
+		sscanf(PQgetvalue(source->result, 0, 0), "%X/%X", &high, &low) != 2)
+		return;
+	foreach(cell, plan->tables)
+	{
+		PlanTable  *table = lfirst(cell);
+
+		foreach(inner, table->ways)
+		{
+			PlanWay    *way = lfirst(inner);
+
+			if (is_earlier(table, way, source))
+				way->earlier = ((uint64) high) << 32 | low;
+		}
+	}
+}
+
+/* ------------------------------------------------------------------------
  * Sequences, as the publisher has them
  * ------------------------------------------------------------------------
  */
