@@ -111,8 +111,8 @@ sub hold_at
 	$before->() if $before;
 	my @opener = opener($to);
 	$to->freeze(@opener);
-	ask_move($from, $to, $state eq 'requested' ? '2s' : '4s');
-	wait_row("handover_to = '$target'");
+	ask_move($from, $to, '4s');
+	eval { wait_row("handover_to = '$target'", 4) } || return 0;
 	return 1 if $state eq 'requested';
 
 	# nothing is written out without the steward
@@ -301,6 +301,30 @@ sub has_rows
 	$b->start_again;
 	wait_asked();
 	$a->safe_psql('postgres', q{SELECT leasehold.join_lease('l', 'a', 200)});
+}
+
+# b hands it to a; what it wrote comes to c on a way of its own.
+{
+	my $what = 'an earlier writer';
+
+	move_to($b);
+	$c->safe_psql('postgres', 'ALTER SUBSCRIPTION from_b DISABLE');
+	$on{b}->wait_acks(10);
+	move_to($a);
+	my $told = $on{b}->acks;
+	$on{a}->wait_acks(10);
+	my ($state, $message) = $group->move('l', $c);
+	is($state, '55000', "$what: c, which has not all that b wrote before a, is not handed it");
+	like($message, qr{subscription "from_b" does not run, and has applied up to \S+ of \S+}, "$what: ... and says so");
+	is($a->holds('l'), 1, "$what: a goes on");
+	$c->safe_psql('postgres', 'ALTER SUBSCRIPTION from_b ENABLE');
+	move_to($c);
+	my $client = (split ' ', (split /\n/, slurp_file($on{b}->log))[0])[3];
+	cmp_ok($c->ask("SELECT count(*) FROM t WHERE client = $client"), '>=', $told, "$what: when it is, all that b has acknowledged is there");
+	# who is dead cannot be asked, and keeps nobody
+	$b->kill_all;
+	move_to($a);
+	$b->start_again;
 }
 
 # A keeper that ends alone while a hand-over is being drained.
