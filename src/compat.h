@@ -128,6 +128,17 @@ compat_show_worker(void)
 #define compat_slot_is_copy(slot) ((void) (slot), false)
 #endif
 
+/* ---- logical replication ---- */
+
+/* A subscription's workers; the caller holds LogicalRepWorkerLock. */
+#if PG_VERSION_NUM >= 180000
+#define compat_subscription_workers(subid) \
+	logicalrep_workers_find((subid), true, false)
+#else
+#define compat_subscription_workers(subid) \
+	logicalrep_workers_find((subid), true)
+#endif
+
 /* ---- synchronous replication ---- */
 
 /* Do commits wait for a standby?  Minor versions of 2025 tell more. */

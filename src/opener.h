@@ -119,7 +119,8 @@ typedef struct PlanWay
 	uint64		earlier;		/* how far its publisher has written, which is not
 								 * the last writer but may be one of those before;
 								 * 0: not known */
-	TransactionId committing;	/* see progress_come_to() */
+	uint64		come_to;		/* where it has come to, ... */
+	TransactionId next_then;	/* ... as we first saw at this xid */
 } PlanWay;
 
 /* A table that holds rows, one protected or a descendant of one. */
@@ -216,7 +217,7 @@ typedef struct Progress
 	uint64		seen;			/* all up to here is applied, and seen by everybody */
 	uint64		committed;		/* the last commit applied, which may not be seen
 								 * by others before this transaction has ended: */
-	TransactionId running;		/* ... of the worker, if there is one */
+	TransactionId committing;	/* ... the oldest within its commit, if any */
 	int64		heard_ms;		/* since its last message; -1: none */
 } Progress;
 

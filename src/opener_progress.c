@@ -7,15 +7,59 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "nodes/pg_list.h"
 #include "replication/origin.h"
 #include "replication/worker_internal.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "opener.h"
 
 /* WAL pages of the publisher: what it flushed may end behind a page's header. */
 #define PAGE_HEADER		24
+
+/*
+ * The oldest transaction of the subscription's workers that is within its commit.
+ * From 16 on a large one has a worker of its own, which notes its commit as that of
+ * the subscription; others of this kind may go on for long, and do not count.  Read
+ * after the position of the commit: between noting that and being seen, a
+ * transaction first delays checkpoints, and then is known to have committed.
+ */
+static TransactionId
+read_committing(Oid subid)
+{
+	TransactionId oldest = InvalidTransactionId;
+	List	   *others = NIL;
+	ListCell   *cell;
+
+	LWLockAcquire(LogicalRepWorkerLock, LW_SHARED);
+	foreach(cell, compat_subscription_workers(subid))
+	{
+		const LogicalRepWorker *worker = lfirst(cell);
+		TransactionId xid = ((volatile PGPROC *) worker->proc)->xid;
+
+		if (OidIsValid(worker->relid) || !TransactionIdIsValid(xid))
+			continue;
+		pg_read_barrier();
+		if (((volatile PGPROC *) worker->proc)->delayChkptFlags == 0)
+			others = lappend_oid(others, xid);
+		else if (!TransactionIdIsValid(oldest) || TransactionIdPrecedes(xid, oldest))
+			oldest = xid;
+	}
+	LWLockRelease(LogicalRepWorkerLock);
+	foreach(cell, others)
+	{
+		TransactionId xid = lfirst_oid(cell);
+
+		if (TransactionIdDidCommit(xid) &&
+			(!TransactionIdIsValid(oldest) || TransactionIdPrecedes(xid, oldest)))
+			oldest = xid;
+	}
+	list_free(others);
+	return oldest;
+}
 
 /*
  * What the worker says in pg_stat_subscription, latest_end_lsn, moves when the
@@ -39,11 +83,10 @@ progress_read(const PlanWay *way, Progress *progress)
 	{
 		progress->runs = true;
 		progress->seen = worker->reply_lsn;
-		/* read after the position of the commit */
-		progress->running = worker->proc->xid;
 		heard = worker->last_recv_time;
 	}
 	LWLockRelease(LogicalRepWorkerLock);
+	progress->committing = read_committing(way->subid);
 	if (heard > 0)
 		progress->heard_ms = TimestampDifferenceMilliseconds(heard, GetCurrentTimestamp());
 }
@@ -61,8 +104,8 @@ wanted_lsn(uint64 lsn)
 
 /*
  * Whoever reads a table after it is opened has to see the last of it.  A commit
- * that was just noted is seen when its transaction has ended: when its worker has
- * none, or another one than when we first came by.
+ * that was just noted is seen when its transaction has ended: when none is within
+ * its commit any more but those that began after we first came by.
  */
 static bool
 is_there(PlanWay *way, const Progress *progress, uint64 lsn)
@@ -71,14 +114,11 @@ is_there(PlanWay *way, const Progress *progress, uint64 lsn)
 		return true;
 	if (progress->committed < lsn)
 		return false;
-	if (TransactionIdIsValid(progress->running) &&
-		(!TransactionIdIsValid(way->committing) ||
-		 way->committing == progress->running))
-	{
-		way->committing = progress->running;
-		return false;
-	}
-	return true;
+	if (way->come_to != lsn)
+		way->next_then = XidFromFullTransactionId(ReadNextFullTransactionId());
+	way->come_to = lsn;
+	return !TransactionIdIsValid(progress->committing) ||
+		TransactionIdFollowsOrEquals(progress->committing, way->next_then);
 }
 
 bool

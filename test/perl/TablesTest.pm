@@ -188,7 +188,7 @@ sub subscribe
 	return;
 }
 
-# (What a worker says of itself is not all: see progress_read() in src/opener.c.)
+# (What a worker says of itself is not all: see progress_read() in src/opener_progress.c.)
 sub caught_up
 {
 	my ($self, @which) = @_;
@@ -204,7 +204,7 @@ sub caught_up
 			wait_until(
 				$to->name . " has applied what " . $from->name . ' has',
 				sub {
-					$to->ask("SELECT count(*) FROM pg_stat_subscription WHERE subname = '$name' AND relid IS NULL AND (latest_end_lsn >= '$lsn' OR pg_replication_origin_progress('pg_' || subid, false) >= '$lsn')") eq '1';
+					$to->ask("SELECT count(*) > 0 FROM pg_stat_subscription WHERE subname = '$name' AND relid IS NULL AND (latest_end_lsn >= '$lsn' OR pg_replication_origin_progress('pg_' || subid, false) >= '$lsn')") eq 't';
 				});
 		}
 	}

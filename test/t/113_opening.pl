@@ -224,6 +224,64 @@ cmp_ok($ms, '<', 3000, 'is found out soon');
 }
 
 # ---------------------------------------------------------------------------
+# What is committed here, and nobody can see yet
+# ---------------------------------------------------------------------------
+# The commit of an apply worker notes how far it has come before its rows are seen.
+# From 16 on (as a rule from 18 on), a large transaction has a worker of its own,
+# which notes it in the name of the one that receives the changes.
+$_->safe_psql('postgres', 'CREATE TABLE plain (id int PRIMARY KEY, filler text)') foreach $a, $b;
+$b->safe_psql('postgres', 'ALTER SUBSCRIPTION from_a REFRESH PUBLICATION WITH (copy_data = false)');
+$b->safe_psql('postgres', q{SELECT openertest.protect('{postgres.public.t,postgres.public.u,postgres.public.many,absent.public.t,postgres.public.late,postgres.public.none,postgres.public.plain}', '{one,two,many,absent,late,none,plain}')});
+$a->safe_psql('postgres', q{ALTER SYSTEM SET logical_decoding_work_mem = '64kB'; SELECT pg_reload_conf()});
+
+# Large enough to be sent before it is over.
+sub large { return "INSERT INTO plain SELECT i, repeat('x', 100) FROM generate_series($_[0], $_[0] + 4999) i"; }
+
+foreach my $streaming ('off', $b->safe_psql('postgres', 'SHOW server_version_num') < 160000 ? () : 'parallel')
+{
+	my $worker = $streaming eq 'off' ? '<>' : '=';
+	$b->safe_psql('postgres', "ALTER SUBSCRIPTION from_a SET (streaming = $streaming, synchronous_commit = on)");
+	$a->safe_psql('postgres', 'TRUNCATE plain');
+	$group->caught_up($b);
+	is((prepare('plain', 'a'))[0], 'ready', "streaming = $streaming: prepared");
+	# the commit is in the WAL, and waits for a standby that is not there
+	$b->safe_psql('postgres', q{ALTER SYSTEM SET synchronous_standby_names = 'nobody'});
+	$b->reload;
+	my ($lsn) = $a->safe_psql('postgres', large(1) . '; SELECT pg_current_wal_insert_lsn()');
+	wait_until('the apply worker is in its commit',
+		sub { $b->ask("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'logical replication%' AND wait_event = 'SyncRep' AND backend_type $worker 'logical replication parallel worker'") eq '1' });
+	is($b->ask(q{SELECT bool_or(pg_replication_origin_progress('pg_' || oid, false) >= '} . $lsn . q{') FROM pg_subscription WHERE subname = 'from_a'}), 't', 'applied, by what the server says');
+	($state, $why) = begin('plain', 'a', $lsn, 300);
+	is("$state: $why", 'pending: ', 'but nobody sees it: not ready');
+	is($b->ask('SELECT count(*) FROM plain'), 0, 'not a row');
+	$b->safe_psql('postgres', 'ALTER SYSTEM RESET synchronous_standby_names');
+	$b->reload;
+	($state, $why) = again('plain', 'a', $lsn);
+	is("$state $why", 'ready ', 'ready');
+	is($b->ask('SELECT count(*) FROM plain'), 5000, 'with all rows');
+}
+{
+	# one that goes on for long is nobody's concern
+	my $long = $a->background_psql('postgres');
+	$long->query_safe('BEGIN; ' . large(10001));
+	wait_until('a part of it has been sent', sub { $a->ask(q{SELECT stream_count > 0 FROM pg_stat_replication_slots WHERE slot_name = 'to_b'}) eq 't' });
+	wait_until('and is being applied', sub { $b->ask(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication parallel worker' AND backend_xid IS NOT NULL}) eq '1' })
+	  if $b->safe_psql('postgres', 'SHOW server_version_num') >= 160000;
+	prepare('one', 'a');
+	$a->safe_psql('postgres', 'INSERT INTO t (client, seq) VALUES (7, 1)');
+	($state, $why, $ms) = begin('one', 'a', flushed());
+	is("$state $why", 'ready ', 'a large transaction that is not over keeps nobody');
+	is($b->ask('SELECT count(*) FROM t WHERE client = 7'), 1, 'what was committed meanwhile is here');
+	$long->query_safe('COMMIT');
+	$long->quit;
+	$group->caught_up($b);
+	is($group->differences('plain'), '', 'nor is it lost');
+}
+$b->safe_psql('postgres', 'ALTER SUBSCRIPTION from_a SET (streaming = off, synchronous_commit = off)');
+$a->safe_psql('postgres', 'ALTER SYSTEM RESET logical_decoding_work_mem; SELECT pg_reload_conf()');
+$group->caught_up($b);
+
+# ---------------------------------------------------------------------------
 # Sequences that cannot be read there
 # ---------------------------------------------------------------------------
 $a->safe_psql('postgres', 'CREATE ROLE weak LOGIN REPLICATION; GRANT SELECT ON ALL TABLES IN SCHEMA public TO weak');
