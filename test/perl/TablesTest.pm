@@ -43,14 +43,20 @@ Waits until each of these (default: all) has applied what the others have by now
 
 Compares all copies row by row; '' or a text that says where they differ.
 
-=item $group->doubled($table, $column)
+=item $group->doubled($table | [@tables], $columns)
 
-How many values of the column occur more than once, on any node.
+How many values of the column, or columns, occur more than once in a table, on any
+node.
 
 =item $group->lease($lease, $table...)
 
 Makes a lease of tables, in which every node takes part, the first with the highest
 priority, and has these tables protected by it.
+
+=item $group->leases(@tables)
+
+The same for many, each table with a lease of its own, "l_" and its name; all at
+the first node.
 
 =item $group->move($lease, $to, %options)
 
@@ -114,7 +120,7 @@ CONF
 	foreach my $node ($self->nodes)
 	{
 		$node->safe_psql('postgres', 'CREATE EXTENSION leasehold');
-		$node->safe_psql('postgres', table_sql($_)) foreach @$tables;
+		$node->safe_psql('postgres', join ';', map { table_sql($_) } @$tables);
 		$node->safe_psql('postgres', $setup) if $setup ne '';
 	}
 	$self->replicate if $replicate;
@@ -251,11 +257,12 @@ sub differences
 
 sub doubled
 {
-	my ($self, $table, $column) = @_;
+	my ($self, $tables, $columns) = @_;
+	my $sql = join ' UNION ALL ',
+	  map { "SELECT FROM $_ GROUP BY $columns HAVING count(*) > 1" } ref $tables ? @$tables : $tables;
 	my $n = 0;
 
-	$n += $_->ask("SELECT count(*) FROM (SELECT FROM $table GROUP BY $column HAVING count(*) > 1) d")
-	  foreach $self->nodes;
+	$n += $_->ask("SELECT count(*) FROM ($sql) d") foreach $self->nodes;
 	return $n;
 }
 
@@ -283,6 +290,28 @@ sub lease
 		$self->{lease_of}{$table} = $lease;
 		$nodes[0]->safe_psql('postgres', "SELECT leasehold.protect('$table', '$lease')");
 	}
+	return;
+}
+
+# A session for each step, not for each lease.
+sub leases
+{
+	my ($self, @tables) = @_;
+	my ($first, @others) = $self->nodes;
+	my $priority = 200;
+	my $each = sub { return join ' ', map { my $sql = $_[0]; $sql =~ s/%/$_/g; $sql } @tables; };
+
+	$first->safe_psql('postgres', $each->("SELECT leasehold.create_lease('l_%', ttl => '$self->{ttl}', kind => 'independent');"));
+	$first->safe_psql('postgres', $each->("SELECT leasehold.join_lease('l_%', priority => $priority);"));
+	LeaseholdTest::wait_until('the first node holds every lease', sub {
+			$first->ask("SELECT count(*) FROM leasehold.leases WHERE lease LIKE 'l\\_%' AND leasehold.holds(lease)") eq scalar @tables });
+	foreach my $node (@others)
+	{
+		$priority -= 10;
+		$node->safe_psql('postgres', $each->("SELECT leasehold.join_lease('l_%', priority => $priority);"));
+	}
+	$first->safe_psql('postgres', $each->("SELECT leasehold.protect('%', 'l_%');"));
+	$self->{lease_of}{$_} = "l_$_" foreach @tables;
 	return;
 }
 
