@@ -264,7 +264,9 @@ foreach my $streaming ('off', $b->safe_psql('postgres', 'SHOW server_version_num
 	# one that goes on for long is nobody's concern
 	my $long = $a->background_psql('postgres');
 	$long->query_safe('BEGIN; ' . large(10001));
-	wait_until('a part of it has been sent', sub { $a->ask(q{SELECT stream_count > 0 FROM pg_stat_replication_slots WHERE slot_name = 'to_b'}) eq 't' });
+	my $counts = $a->ask("SELECT spill_count + stream_count FROM pg_stat_replication_slots WHERE slot_name = 'to_b'");
+	$long->query_safe(large(20001));
+	wait_until('a part of it has been decoded', sub { $a->ask(qq{SELECT spill_count + stream_count > $counts FROM pg_stat_replication_slots WHERE slot_name = 'to_b'}) eq 't' });
 	wait_until('and is being applied', sub { $b->ask(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'logical replication parallel worker' AND backend_xid IS NOT NULL}) eq '1' })
 	  if $b->safe_psql('postgres', 'SHOW server_version_num') >= 160000;
 	prepare('one', 'a');
