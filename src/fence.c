@@ -27,6 +27,7 @@
 #include "replication/walsender.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
+#include "utils/fmgroids.h"
 
 #include "compat.h"
 #include "fence.h"
@@ -36,6 +37,7 @@
 #include "fence_refuse.h"
 #include "fence_refuse_table.h"
 #include "fence_reply.h"
+#include "fence_sequence.h"
 #include "fence_signal.h"
 #include "fence_statement.h"
 
@@ -247,6 +249,9 @@ fence_before_function(Oid function)
 	if (fence_scope == FENCE_SCOPE_EXPLAIN ||
 		(fence_scope == FENCE_SCOPE_STORE &&
 		 fence_function_serves_store(function)))
+		return;
+	if (fence_scope == FENCE_SCOPE_TABLES && function == F_NEXTVAL &&
+		fence_sequence_is_covered())
 		return;
 	if (fence_function_may_be_temporary(function))
 	{

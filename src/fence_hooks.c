@@ -28,6 +28,7 @@
 #include "fence_notes.h"
 #include "fence_prepared.h"
 #include "fence_refuse.h"
+#include "fence_sequence.h"
 #include "fence_signal.h"
 #include "fence_statement.h"
 
@@ -72,12 +73,15 @@ start_plan_in_scope(FenceScope scope, QueryDesc *queryDesc, int eflags)
 	FenceSaved	saved;
 
 	fence_enter(scope, &saved);
+	if (scope == FENCE_SCOPE_TABLES)
+		fence_sequence_begin(queryDesc->plannedstmt);
 	PG_TRY();
 	{
 		start_plan(queryDesc, eflags);
 	}
 	PG_FINALLY();
 	{
+		fence_sequence_end();
 		fence_leave(&saved);
 	}
 	PG_END_TRY();

@@ -191,6 +191,21 @@ fence_notes_settle(const FenceTable *table)
 	return true;
 }
 
+bool
+fence_notes_cover(const FenceNeed *need)
+{
+	if (need == NULL || need->nown == 0)
+		return false;
+	for (int i = 0; i < need->nown; i++)
+	{
+		FenceNote  *noted = find_note(need->lease[i]->slot);
+
+		if (noted == NULL || !noted->wrote || noted->epoch == 0)
+			return false;
+	}
+	return true;
+}
+
 static void
 see_written(Oid relid, const FenceNeed *need, void *arg)
 {

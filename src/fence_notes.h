@@ -44,7 +44,14 @@ extern FenceNote *fence_notes;
 extern void fence_notes_require(Oid relid, const FenceNeed *need, bool whole,
 								const char *command, const void *statement);
 
-/* The same for all tables that a plan writes. */
+/*
+ * fence_notes_cover
+ *		Has the transaction written under all leases that a table needs itself, and
+ *		does it need any?
+ */
+extern bool fence_notes_cover(const FenceNeed *need);
+
+/* fence_notes_require() for all tables that a plan writes. */
 extern void fence_notes_before_plan(const PlannedStmt *stmt);
 
 /*

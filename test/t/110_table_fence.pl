@@ -378,6 +378,16 @@ $fence->allowed('CREATE TABLE c (id integer); CREATE TABLE c1 () INHERITS (c); C
 	is($session->query('COMMIT'), 'E:25006 Z', 'which is found out at its commit');
 	is($session->error, 'cannot commit: this transaction wrote table "public.c11" without lease "x"', 'and said');
 	$fence->allowed('ALTER TABLE c NO INHERIT i');
+	# a table that is part of another one may come to need more than its own lease
+	protect('c11', 'y');
+	take('y');
+	$session->query($_) foreach 'BEGIN', 'INSERT INTO c11 VALUES (5)';
+	$fence->allowed('ALTER TABLE c INHERIT i', 'the same with a lease of its own');
+	is($session->query('COMMIT'), 'E:25006 Z', 'which does not do');
+	is($session->error, 'cannot commit: this transaction wrote table "public.c11" without lease "x"', 'as is said');
+	$fence->allowed('ALTER TABLE c NO INHERIT i');
+	lose('y');
+	unprotect('c11');
 	$session->disconnect;
 }
 {

@@ -38,6 +38,15 @@ INSERT INTO b SELECT generate_series(1, 10);
 CREATE TABLE plain (id integer PRIMARY KEY, v integer);
 CREATE TABLE other (id integer PRIMARY KEY);
 CREATE TABLE child (id integer REFERENCES b ON DELETE CASCADE);
+CREATE TABLE numbered (id serial PRIMARY KEY, v integer);
+CREATE TABLE numbered_child () INHERITS (numbered);
+CREATE TABLE identified (id integer GENERATED ALWAYS AS IDENTITY, v integer);
+CREATE TABLE mixed (id serial, v bigint DEFAULT nextval('numbers'));
+CREATE TABLE open_numbered (id serial, v integer);
+CREATE TABLE borrowing (id integer DEFAULT nextval('open_numbered_id_seq'), v integer);
+CREATE FUNCTION numbering() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := nextval('numbered_id_seq'); RETURN NEW; END $$;
+CREATE TABLE trigger_numbered (id serial, v integer);
+CREATE TRIGGER t BEFORE INSERT ON trigger_numbered FOR EACH ROW EXECUTE FUNCTION numbering();
 CREATE TABLE open_child (id integer REFERENCES plain);
 CREATE TABLE p (id integer PRIMARY KEY) PARTITION BY RANGE (id);
 CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (100);
@@ -62,7 +71,7 @@ append_to_file($file, "7000\t1\n");
 sub take { $fence->call("open_table('$_[0]')"); return; }
 sub lose { $fence->call("close_table('$_[0]')"); return; }
 $fence->call("slot('$_')") foreach 'x', 'y';
-$fence->call("protect('postgres', 'public', '$_', 'x')") foreach qw(a audit p plain child mv with_trigger);
+$fence->call("protect('postgres', 'public', '$_', 'x')") foreach qw(a audit p plain child mv with_trigger numbered identified mixed borrowing trigger_numbered);
 $fence->call(q{protect('postgres', 'public', 'other', 'y')});
 
 # ---------------------------------------------------------------------------
@@ -91,6 +100,9 @@ foreach my $sql (
 	'DO $$ BEGIN PERFORM 1; INSERT INTO plain VALUES (5); END $$', 'BEGIN; SAVEPOINT q; INSERT INTO plain VALUES (6); ROLLBACK TO q; INSERT INTO plain VALUES (6); COMMIT',
 	'PREPARE q AS UPDATE plain SET v = 3; SELECT 1; EXECUTE q', 'INSERT INTO p VALUES (5), (105)', 'TRUNCATE p', 'TRUNCATE child',
 	'ALTER TABLE plain ADD w integer DEFAULT 3', 'CREATE INDEX w ON plain (w)', 'DROP INDEX w', 'ALTER TABLE plain DROP w', 'REFRESH MATERIALIZED VIEW mv',
+	'INSERT INTO numbered (v) VALUES (1)', 'INSERT INTO numbered DEFAULT VALUES', 'INSERT INTO numbered (v) VALUES (2), (3)', 'INSERT INTO numbered (v) SELECT v FROM numbered ORDER BY v',
+	'INSERT INTO numbered (v) SELECT 1 UNION ALL SELECT 2', 'PREPARE q AS INSERT INTO numbered (v) VALUES ($1); EXECUTE q (1); EXECUTE q (2)', 'INSERT INTO numbered_child (v) VALUES (1)',
+	'INSERT INTO identified (v) VALUES (1)', 'DO $$ BEGIN INSERT INTO numbered (v) VALUES (4); END $$',
 	'ALTER TABLE audit ALTER id TYPE bigint', 'EXPLAIN ANALYZE UPDATE plain SET v = 4')
 {
 	$fence->allowed($sql, "table held: $sql");
@@ -99,7 +111,9 @@ my $instance = qr/cannot execute \w.*: this node does not hold lease "main"/;
 $fence->refused($_, $instance, "table held: $_")
   foreach 'INSERT INTO b VALUES (200)', 'WITH w AS (INSERT INTO plain VALUES (300)) INSERT INTO b VALUES (200)',
   'BEGIN; INSERT INTO plain VALUES (300); INSERT INTO b VALUES (200); COMMIT', 'TRUNCATE plain, b', 'CREATE TABLE made (id integer)',
-  q{SELECT nextval('numbers')}, 'INSERT INTO a VALUES (1)', 'NOTIFY x', 'SELECT lo_create(0)', 'INSERT INTO with_trigger VALUES (200)',
+  q{SELECT nextval('numbers')}, q{SELECT nextval('numbered_id_seq')}, 'INSERT INTO mixed DEFAULT VALUES', 'INSERT INTO borrowing (v) VALUES (1)',
+  q{INSERT INTO numbered (v) VALUES (nextval('numbers'))}, q{INSERT INTO numbered (v) SELECT 1 WHERE nextval('numbers') > 0}, q{INSERT INTO numbered (v) VALUES (1) RETURNING nextval('numbers')},
+  'INSERT INTO trigger_numbered (v) VALUES (1)', 'INSERT INTO a VALUES (1)', 'NOTIFY x', 'SELECT lo_create(0)', 'INSERT INTO with_trigger VALUES (200)',
   'DELETE FROM b WHERE id = 1', 'SELECT * FROM b FOR KEY SHARE', 'DROP TABLE b CASCADE', 'CREATE ROLE x',
   q{BEGIN; SELECT 1; PREPARE TRANSACTION 'x'};
 $fence->refused('TRUNCATE plain CASCADE', qr/cannot execute TRUNCATE: this node does not hold lease "main"/, 'table held: a cascade to a table that has no lease');
