@@ -310,12 +310,13 @@ ask_values(Job *job, Source *source)
 
 /*
  * How far had those come who may have written before?  None of them writes any
- * more: all that they did is in their WAL.  Who cannot be asked is left out.
+ * more: all that they did is in their WAL.  Asked once, since they go on writing
+ * other tables.  Who cannot be asked is left out.
  */
 static bool
 ask_position(Job *job, Source *source)
 {
-	if (!source->known || !plan_has_earlier(job->plan, source))
+	if (!source->known || !plan_wants_position(job->plan, source))
 		return true;
 	if (!source_ask(source, SOURCE_POSITION, (int) (job - opener.job),
 					job->request.number,

@@ -185,8 +185,11 @@ extern bool plan_judge(OpeningPlan *plan, char *why);
 extern char *plan_names_sql(const OpeningPlan *plan, const Source *source);
 extern char *plan_values_sql(const OpeningPlan *plan, const Source *source);
 
-/* Does any table come from this source, if another node is the last writer? */
-extern bool plan_has_earlier(const OpeningPlan *plan, const Source *source);
+/*
+ * Does any table come from this source, too, though another node is its last
+ * writer, and is it not known yet how far this one has written?
+ */
+extern bool plan_wants_position(const OpeningPlan *plan, const Source *source);
 
 /* Note what was answered. */
 extern void plan_take_position(OpeningPlan *plan, const Source *source);

@@ -389,7 +389,7 @@ is_earlier(const PlanTable *table, const PlanWay *way, const Source *source)
 }
 
 bool
-plan_has_earlier(const OpeningPlan *plan, const Source *source)
+plan_wants_position(const OpeningPlan *plan, const Source *source)
 {
 	ListCell   *cell;
 	ListCell   *inner;
@@ -399,7 +399,8 @@ plan_has_earlier(const OpeningPlan *plan, const Source *source)
 		PlanTable  *table = lfirst(cell);
 
 		foreach(inner, table->ways)
-			if (is_earlier(table, lfirst(inner), source))
+			if (is_earlier(table, lfirst(inner), source) &&
+				((PlanWay *) lfirst(inner))->earlier == 0)
 				return true;
 	}
 	return false;
