@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "opener.h"
 #include "tables.h"
+#include "timeline.h"
 
 /* See beyond_unseen(): blocks in a round, numbers in one, and rounds in a range. */
 #define TURNS			64
@@ -411,11 +412,10 @@ plan_take_position(OpeningPlan *plan, const Source *source)
 {
 	ListCell   *cell;
 	ListCell   *inner;
-	uint32		high;
-	uint32		low;
+	uint64_t	lsn;
 
 	if (PQntuples(source->result) != 1 ||
-		sscanf(PQgetvalue(source->result, 0, 0), "%X/%X", &high, &low) != 2)
+		!lsn_parse(PQgetvalue(source->result, 0, 0), &lsn))
 		return;
 	foreach(cell, plan->tables)
 	{
@@ -426,7 +426,7 @@ plan_take_position(OpeningPlan *plan, const Source *source)
 			PlanWay    *way = lfirst(inner);
 
 			if (is_earlier(table, way, source))
-				way->earlier = ((uint64) high) << 32 | low;
+				way->earlier = lsn;
 		}
 	}
 }
