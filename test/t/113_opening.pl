@@ -356,12 +356,6 @@ $group->caught_up($b);
 ($state, $why) = prepare('one', 'a');
 is("$state $why", 'ready ', 'a new worker comes when it is asked for');
 
-# its connection breaks off while it has nothing to do
-$a->restart;
-$group->caught_up($b);
-($state, $why) = prepare('one', 'a');
-is("$state $why", 'ready ', 'after a restart of the publisher it is connected anew');
-
 $b->thaw;
 $_->stop foreach $group->nodes;
 done_testing();
