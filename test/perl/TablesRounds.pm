@@ -146,13 +146,20 @@ my %harm = (
 	sender  => sub { kill 'TERM', $_[1]->pids(qr/walsender/); },
 	pause   => sub {
 		my ($self, $node) = @_;
-		my @pids = $node->pids(pick(qr/leasehold keeper/, qr/leasehold opener/, qr/logical replication worker/));
-
-		kill 'STOP', @pids;
-		push @{ $self->{stopped} }, [ clock_now() + 1e8 * (1 + int rand 30), $node, @pids ];
+		$self->stop_processes($node, pick(qr/leasehold keeper/, qr/leasehold opener/, qr/logical replication worker/));
 	},
 	nothing => sub { },
 );
+
+sub stop_processes
+{
+	my ($self, $node, $which) = @_;
+	my @pids = $node->pids($which);
+
+	kill 'STOP', @pids;
+	push @{ $self->{stopped} }, [ clock_now() + 1e8 * (1 + int rand 30), $node, @pids ];
+	return;
+}
 
 # Those whose time has come, those of one node, or all.
 sub resume
@@ -182,6 +189,16 @@ my %end = (
 	shutdown => sub { $_[0]->stop('fast') },
 );
 
+# What it writes last is not applied by the others before it ends.
+sub let_rows_be_late
+{
+	my ($self, $node) = @_;
+
+	$self->stop_processes($_, qr/logical replication worker/) foreach grep { $_ != $node } $self->up;
+	usleep(1000 * int rand 400);
+	return;
+}
+
 # One stays, at least.  Some are back before their leases are over, the first is not.
 sub end_server
 {
@@ -195,6 +212,7 @@ sub end_server
 	note("$what of server " . $node->name);
 	# what is stopped would hold up all but a kill
 	$self->resume($node) if $what ne 'kill';
+	$self->let_rows_be_late($node) if $what ne 'shutdown' && rand() < 0.6;
 	$end{$what}->($node);
 	$self->{done}{"server $what"}++;
 	$self->{down}{ $node->name } = clock_now() + 1e9 * ($self->{ended}++ ? rand(rand() < 0.3 ? 1.5 : 8) : 5);

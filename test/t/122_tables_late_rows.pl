@@ -31,7 +31,8 @@ sub insert
 	my $first = $row + 1;
 
 	$row += $n;
-	$node->safe_psql('postgres', "INSERT INTO t (client, seq) SELECT 1, generate_series($first, $row)");
+	my ($state, $message) = $node->try("INSERT INTO t (client, seq) SELECT 1, generate_series($first, $row)");
+	$state eq '' or fail('rows can be written on ' . $node->name) or diag($message);
 	return;
 }
 
