@@ -197,6 +197,16 @@ extern void plan_take_names(OpeningPlan *plan, const PGresult *result);
 extern void plan_take_values(OpeningPlan *plan, const PGresult *result);
 
 /*
+ * SQL in this database, by SPI, in a transaction of its own.  A query that is not
+ * a SELECT, or fails, is an error.  A text is NULL if it is null, and lives as
+ * long as SPI's memory.
+ */
+extern void opener_begin_work(void);
+extern void opener_end_work(void);
+extern void opener_query(const char *sql, int nargs, Oid *types, Datum *values);
+extern char *opener_text_at(uint64 row, int column);
+
+/*
  * plan_move_sequences
  *		Set every sequence past what was given out elsewhere, as its publisher has
  *		told, else past what is stored here.  If there may be rows that were written

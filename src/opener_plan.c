@@ -4,8 +4,7 @@
  *		which subscriptions bring them, which sequences fill their columns.
  *
  * Read from the catalogs when a hand-over is prepared, so that nothing of it takes
- * time once the old holder has closed its fence.  Must never change anything but
- * the sequences, and those only forward.
+ * time once the old holder has closed its fence.  Must never change anything.
  */
 #include "postgres.h"
 
@@ -23,11 +22,6 @@
 #include "opener.h"
 #include "tables.h"
 #include "timeline.h"
-
-/* See beyond_unseen(): blocks in a round, numbers in one, and rounds in a range. */
-#define TURNS			64
-#define ROUND_MAX		(UINT64CONST(1) << 22)
-#define TAKEOVERS_MIN	4096
 
 /* The protected tables that exist here, and all that inherits from them. */
 #define TREE \
@@ -80,8 +74,8 @@
  * ------------------------------------------------------------------------
  */
 
-static void
-begin_work(void)
+void
+opener_begin_work(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -90,16 +84,16 @@ begin_work(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
-static void
-end_work(void)
+void
+opener_end_work(void)
 {
 	SPI_finish();
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
 
-static void
-query(const char *sql, int nargs, Oid *types, Datum *values)
+void
+opener_query(const char *sql, int nargs, Oid *types, Datum *values)
 {
 	int			result = SPI_execute_with_args(sql, nargs, types, values, NULL,
 											   false, 0);
@@ -109,9 +103,8 @@ query(const char *sql, int nargs, Oid *types, Datum *values)
 			 SPI_result_code_string(result));
 }
 
-/* NULL if it is null.  In the current memory context, SPI's. */
-static char *
-text_at(uint64 row, int column)
+char *
+opener_text_at(uint64 row, int column)
 {
 	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
 }
@@ -119,7 +112,7 @@ text_at(uint64 row, int column)
 static int64
 number_at(uint64 row, int column)
 {
-	char	   *text = text_at(row, column);
+	char	   *text = opener_text_at(row, column);
 
 	return text == NULL ? 0 : strtoll(text, NULL, 10);
 }
@@ -127,7 +120,7 @@ number_at(uint64 row, int column)
 static bool
 truth_at(uint64 row, int column)
 {
-	char	   *text = text_at(row, column);
+	char	   *text = opener_text_at(row, column);
 
 	return text != NULL && text[0] == 't';
 }
@@ -142,7 +135,7 @@ static bool
 read_names(int slot, OpeningPlan *plan, Datum *values)
 {
 	TableList  *list = palloc(tables_list_size());
-	char	   *database = text_at(0, 1);
+	char	   *database = opener_text_at(0, 1);
 	Datum	   *schemas;
 	Datum	   *names;
 	int			n = 0;
@@ -172,11 +165,11 @@ read_way(uint64 row)
 	PlanWay    *way = palloc0(sizeof(PlanWay));
 
 	way->subid = (Oid) number_at(row, 4);
-	way->name = text_at(row, 5);
+	way->name = opener_text_at(row, 5);
 	way->enabled = truth_at(row, 6);
 	way->copied = truth_at(row, 8);
 	way->origin = replorigin_by_name(psprintf("pg_%u", way->subid), true);
-	way->source = source_find(way->subid, text_at(row, 7));
+	way->source = source_find(way->subid, opener_text_at(row, 7));
 	return way;
 }
 
@@ -195,7 +188,7 @@ read_tables(OpeningPlan *plan)
 		{
 			table = palloc0(sizeof(PlanTable));
 			table->root = (Oid) number_at(i, 2);
-			table->name = text_at(i, 3);
+			table->name = opener_text_at(i, 3);
 			plan->tables = lappend(plan->tables, table);
 		}
 		last = oid;
@@ -212,13 +205,13 @@ read_sequence(uint64 row)
 	PlanSequence *sequence = palloc0(sizeof(PlanSequence));
 
 	sequence->oid = (Oid) number_at(row, 1);
-	sequence->name = text_at(row, 2);
+	sequence->name = opener_text_at(row, 2);
 	sequence->increment = number_at(row, 3);
 	sequence->minimum = number_at(row, 4);
 	sequence->maximum = number_at(row, 5);
 	sequence->root = (Oid) number_at(row, 6);
-	sequence->table = text_at(row, 7);
-	sequence->column = text_at(row, 8);
+	sequence->table = opener_text_at(row, 7);
+	sequence->column = opener_text_at(row, 8);
 	return sequence;
 }
 
@@ -252,8 +245,8 @@ read_sequences(OpeningPlan *plan)
 		}
 		if (truth_at(i, 9))
 			sequence->maxima = lappend(sequence->maxima,
-									   maximum_sql(sequence, text_at(i, 7),
-												   quote_identifier(text_at(i, 8))));
+									   maximum_sql(sequence, opener_text_at(i, 7),
+												   quote_identifier(opener_text_at(i, 8))));
 	}
 	MemoryContextSwitchTo(spi);
 }
@@ -274,17 +267,17 @@ plan_make(int slot, const OpeningRequest *request)
 	if (request->kind == OPENING_TO_BEGIN)
 		strlcpy(plan->address, request->address, sizeof(plan->address));
 	plan->made_at = clock_now();
-	begin_work();
-	query("SELECT current_database()", 0, NULL, NULL);
+	opener_begin_work();
+	opener_query("SELECT current_database()", 0, NULL, NULL);
 	read = read_names(slot, plan, values);
 	if (read)
 	{
-		query(TABLES_QUERY, 2, types, values);
+		opener_query(TABLES_QUERY, 2, types, values);
 		read_tables(plan);
-		query(SEQUENCES_QUERY, 2, types, values);
+		opener_query(SEQUENCES_QUERY, 2, types, values);
 		read_sequences(plan);
 	}
-	end_work();
+	opener_end_work();
 	if (read)
 		return plan;
 	plan_free(plan);
@@ -548,154 +541,4 @@ plan_take_values(OpeningPlan *plan, const PGresult *result)
 		sequence->remote_value = strtoll(PQgetvalue(result, i, 1), NULL, 10);
 		sequence->remote_called = PQgetvalue(result, i, 2)[0] == 't';
 	}
-}
-
-/* ------------------------------------------------------------------------
- * Moving them on
- * ------------------------------------------------------------------------
- */
-
-/* Is it further on, in the direction of this sequence? */
-static bool
-is_beyond(const PlanSequence *sequence, int64 value, int64 than)
-{
-	return sequence->increment > 0 ? value > than : value < than;
-}
-
-/*
- * The first value of this sequence's own row of numbers that is "value" or beyond:
- * where each node was given numbers of its own (1, 3, 5 and 2, 4, 6) it keeps them.
- * Within the bounds: at its end, a sequence says so by itself.
- */
-static int64
-own_number(const PlanSequence *sequence, int64 value, int64 here)
-{
-	uint64		step = sequence->increment > 0 ? (uint64) sequence->increment :
-		(uint64) 0 - (uint64) sequence->increment;
-	uint64		distance = sequence->increment > 0 ? (uint64) value - (uint64) here :
-		(uint64) here - (uint64) value;
-	uint64		room = sequence->increment > 0 ? (uint64) sequence->maximum - (uint64) here :
-		(uint64) here - (uint64) sequence->minimum;
-	uint64		steps = distance / step + (distance % step != 0 ? 1 : 0);
-
-	if (distance > room || steps > room / step)
-		return sequence->increment > 0 ? sequence->maximum : sequence->minimum;
-	return (int64) (sequence->increment > 0 ? (uint64) here + steps * step :
-					(uint64) here - steps * step);
-}
-
-/* The furthest value stored in its columns; false if there is none. */
-static bool
-furthest_stored(const PlanSequence *sequence, int64 *value)
-{
-	bool		found = false;
-	ListCell   *cell;
-
-	foreach(cell, sequence->maxima)
-	{
-		char	   *text;
-		int64		stored;
-
-		query(lfirst(cell), 0, NULL, NULL);
-		if (SPI_processed != 1 || (text = text_at(0, 1)) == NULL)
-			continue;
-		/* what no sequence can have given out saturates */
-		stored = strtoll(text, NULL, 10);
-		if (!found || is_beyond(sequence, stored, *value))
-			*value = stored;
-		found = true;
-	}
-	return found;
-}
-
-/*
- * Where to go on after "value" although numbers beyond it were given out, which
- * nobody here has seen: in rows that are late, and come yet.  How many, nobody
- * knows.  The range is divided into blocks, and each node has one in TURNS of them;
- * this one goes on in its next block, a whole one away at least.  So two nodes that
- * go on from the same number without having heard of each other do not meet either.
- * A sequence whose range is too small for that, or nearly used up, has no margin.
- */
-static int64
-beyond_unseen(const PlanSequence *sequence, int64 value, int turn)
-{
-	bool		up = sequence->increment > 0;
-	uint64		step = up ? (uint64) sequence->increment : (uint64) 0 - (uint64) sequence->increment;
-	uint64		room = ((uint64) sequence->maximum - (uint64) sequence->minimum) / step;
-	uint64		block = Min(room / TAKEOVERS_MIN, ROUND_MAX) / TURNS;
-	uint64		round = block * TURNS;
-	uint64		least = (up ? (uint64) value - (uint64) sequence->minimum :
-						 (uint64) sequence->maximum - (uint64) value) / step + block;
-	uint64		at;
-
-	if (block == 0 || least > room - 2 * round)
-		return value;
-	at = least - least % round + (uint64) (turn % TURNS) * block;
-	if (at < least)
-		at += round;
-	return (int64) (up ? (uint64) sequence->minimum + at * step :
-					(uint64) sequence->maximum - at * step);
-}
-
-/* "turn" is this node's, or PLAN_ALL_SEEN. */
-static void
-move(const PlanSequence *sequence, int64 here, bool called, int turn)
-{
-	int64		value = sequence->remote_value;
-	bool		given = sequence->remote_called;
-	Oid			types[3] = {REGCLASSOID, INT8OID, BOOLOID};
-	Datum		values[3];
-
-	if (!sequence->told)
-	{
-		given = furthest_stored(sequence, &value);
-		if (!given)
-			value = here;
-	}
-	if (turn != PLAN_ALL_SEEN)
-		value = beyond_unseen(sequence, is_beyond(sequence, here, value) ? here : value, turn);
-	/* never back; the same value counts only if it was given out there, not here */
-	if (is_beyond(sequence, value, here))
-		value = own_number(sequence, value, here);
-	else if (value != here || !given || called)
-		return;
-	values[0] = ObjectIdGetDatum(sequence->oid);
-	values[1] = Int64GetDatum(value);
-	values[2] = BoolGetDatum(given);
-	query("SELECT pg_catalog.setval($1, $2, $3)", 3, types, values);
-}
-
-int
-plan_move_sequences(const OpeningPlan *plan, int turn)
-{
-	StringInfoData sql;
-	ListCell   *cell;
-	SPITupleTable *here;
-	int			untold = 0;
-
-	if (plan->sequences == NIL)
-		return 0;
-	begin_work();
-	initStringInfo(&sql);
-	foreach(cell, plan->sequences)
-		appendStringInfo(&sql, "%sSELECT %d, last_value, is_called FROM %s",
-						 sql.len > 0 ? " UNION ALL " : "",
-						 foreach_current_index(cell),
-						 ((PlanSequence *) lfirst(cell))->name);
-	query(sql.data, 0, NULL, NULL);
-	here = SPI_tuptable;
-	for (uint64 i = 0; i < here->numvals; i++)
-	{
-		HeapTuple	row = here->vals[i];
-		PlanSequence *sequence;
-		bool		isnull;
-
-		sequence = list_nth(plan->sequences,
-							DatumGetInt32(SPI_getbinval(row, here->tupdesc, 1, &isnull)));
-		untold += !sequence->told;
-		move(sequence, DatumGetInt64(SPI_getbinval(row, here->tupdesc, 2, &isnull)),
-			 DatumGetBool(SPI_getbinval(row, here->tupdesc, 3, &isnull)), turn);
-	}
-	end_work();
-	return untold;
 }
