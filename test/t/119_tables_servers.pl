@@ -30,7 +30,7 @@ srand($seed);
 note("LEASEHOLD_SEED=$seed");
 
 my @tables = map { "t$_" } 1 .. 20;
-my $seconds = soak(14, 600);
+my $seconds = soak(12, 600);
 
 foreach my $n (split /,/, $ENV{LEASEHOLD_NODES} // '2,3')
 {
