@@ -280,6 +280,9 @@ fence_refuse_standby(void)
 			 superseded ?
 			 errmsg("this primary is superseded") :
 			 errmsg("this primary does not hold its lease"),
+			 superseded && notice.holder[0] == '\0' ?
+			 errdetail("Another node has had lease \"%s\" since, the last epoch is " INT64_FORMAT "; what this instance would send may be on a dead timeline.",
+					   notice.lease, notice.epoch) :
 			 superseded ?
 			 errdetail("Node \"%s\" took lease \"%s\" under epoch " INT64_FORMAT "; what this instance would send may be on a dead timeline.",
 					   notice.holder, notice.lease, notice.epoch) :
