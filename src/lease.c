@@ -359,6 +359,8 @@ tick_acquiring(LeaseState *lease, ClockTime now)
 	int			failed = 0;
 	int			won = 0;
 
+	/* another node may have written, and let go, since the race began */
+	lease->found = lease_wrote(lease, now);
 	if (now < rule_earned_until(lease))
 	{
 		lease->reason = LEASE_REASON_NONE;

@@ -641,6 +641,42 @@ test_what_was_found_is_restored(void **state)
 	}
 }
 
+/* What it found when the race began may have been old, if it was stopped before. */
+static void
+test_what_is_found_while_it_races(void **state)
+{
+	start(3);
+	lease.highest_epoch = EPOCH + 2;
+	lease.eager = false;
+	for (int i = 0; i < 3; i++)
+		look(i);
+	pass_ms(RENEW);
+	for (int i = 0; i < 3; i++)
+		expect(i, LEASE_OP_LOOK);
+	lease.eager = true;
+	pass_ms(1);
+	assert_int_equal(lease.phase, LEASE_ACQUIRING);
+	assert_int_equal(lease.epoch, EPOCH + 3);
+	/* another node has held it, written, and let go */
+	for (int i = 0; i < 3; i++)
+	{
+		member[i].epoch = EPOCH;
+		member[i].version += 9;
+		set_wrote(&member[i].wrote, 4, EPOCH, 0x6000);
+		assert_true(lease_saw(&lease, i, &member[i], now));
+		lease_tick(&lease, now);
+	}
+	for (int i = 0; i < 3; i++)
+		ask(i, LEASE_OP_ACQUIRE);
+	assert_int_equal(lease.phase, LEASE_HOLDER);
+	give_up();
+	for (int i = 0; i < 3; i++)
+	{
+		ask(i, LEASE_OP_RELEASE);
+		assert_wrote(&sent.wrote, 4, EPOCH, 0x6000);
+	}
+}
+
 int
 main(void)
 {
@@ -669,6 +705,7 @@ main(void)
 		cmocka_unit_test(test_members_that_do_not_count),
 		cmocka_unit_test(test_how_far_it_wrote),
 		cmocka_unit_test(test_what_was_found_is_restored),
+		cmocka_unit_test(test_what_is_found_while_it_races),
 	};
 
 	return cmocka_run_group_tests_name("lease_timeline", tests, NULL, NULL);
