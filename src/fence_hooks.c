@@ -287,12 +287,17 @@ drop_is_internal(const ObjectAccessDrop *drop)
 	return drop != NULL && (drop->dropflags & PERFORM_DELETION_INTERNAL) != 0;
 }
 
+/* What is dropped CONCURRENTLY commits by itself, and may not have an xid yet. */
 static bool
-change_is_internal(ObjectAccessType access, const void *arg)
+is_to_be_remembered(ObjectAccessType access, const void *arg)
 {
-	return access == OAT_DROP ? drop_is_internal(arg) :
-		access == OAT_POST_ALTER && arg != NULL &&
-		((const ObjectAccessPostAlter *) arg)->is_internal;
+	if (arg == NULL)
+		return true;
+	if (access == OAT_DROP)
+		return (((const ObjectAccessDrop *) arg)->dropflags &
+				(PERFORM_DELETION_INTERNAL | PERFORM_DELETION_CONCURRENTLY)) == 0;
+	return access != OAT_POST_ALTER ||
+		!((const ObjectAccessPostAlter *) arg)->is_internal;
 }
 
 /* Of all that the hook is called for, the little that the fence looks at. */
@@ -308,7 +313,7 @@ consider_access(ObjectAccessType access, Oid classId, Oid objectId,
 	else if (access == OAT_DROP || access == OAT_TRUNCATE ||
 			 access == OAT_POST_ALTER)
 	{
-		if (!change_is_internal(access, arg) && fence_concerns())
+		if (is_to_be_remembered(access, arg) && fence_concerns())
 			fence_remember_change(access, classId, objectId);
 		if (!(access == OAT_DROP && drop_is_internal(arg)) &&
 			pg_atomic_read_u32(fence_tables_published) != 0 && fence_concerns())

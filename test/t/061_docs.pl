@@ -97,8 +97,12 @@ documented($b, 'SELECT * FROM leasehold.history');
 documented($a, 'SELECT leasehold.epoch()');
 
 # the paths between them
-wait_until('a reaches b',
-	sub { $a->ask("SELECT status FROM leasehold.peers WHERE peer = 'b'") eq 'ok' });
+foreach my $way ([ $a, 'b' ], [ $b, 'a' ])
+{
+	my ($from, $to) = @$way;
+	wait_until("$to is reached",
+		sub { $from->ask("SELECT status FROM leasehold.peers WHERE peer = '$to'") eq 'ok' });
+}
 documented($b, find(qr/^SELECT peer, kind, status/));
 documented($b, find(qr/^SELECT source, target, status/));
 like(documented($a, "SELECT * FROM leasehold.diagnose('b')"), qr/verdict\|ok/, 'the path stands');
