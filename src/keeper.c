@@ -212,11 +212,35 @@ table_epoch(const Keeper *keeper)
 		keeper->tables->epoch_to_persist + TABLE_EPOCHS : epoch;
 }
 
+/*
+ * To whom no lease matters, whatever list of members there is will do, and none is
+ * noted: a store that is made anew is another one, and just as good.
+ */
+static void
+follow_any_list(Keeper *keeper)
+{
+	bool		gone = keeper->roster.generation > 0;
+
+	for (int i = 0; i < keeper->n; i++)
+		gone &= keeper->member[i].standing != ROSTER_COUNTED &&
+			keeper->member[i].standing != ROSTER_NOT_ASKED &&
+			keeper->member[i].standing != ROSTER_NOT_SETTLED;
+	if (gone)
+		memset(&keeper->roster_next, 0, sizeof(keeper->roster_next));
+	else if (keeper->roster_next.generation <= keeper->roster.generation)
+		return;
+	keeper->roster = keeper->roster_next;
+	lease_set_members(&keeper->lease, keeper->n, keeper->roster.n);
+	keeper_tables_set_members(keeper);
+	members_judge(keeper);
+}
+
 static void
 follow_disk(Keeper *keeper)
 {
 	DurableState *want = &keeper->to_persist;
 	DurableState fresh = {{0}};
+	bool		no_lease;
 
 	shared_read(&leasehold_shared->persisted, &keeper->persisted);
 	if (keeper->persisted.incarnation == keeper->lease.incarnation)
@@ -230,9 +254,8 @@ follow_disk(Keeper *keeper)
 			members_judge(keeper);
 		}
 	}
-	if (keeper->name[0] == '\0' && keeper->persisted.lease[0] == '\0' &&
-		!keeper_tables_exist(keeper) &&
-		(keeper->n == 0 || !keeper_is_ungoverned(keeper)))
+	no_lease = keeper_has_no_lease(keeper);
+	if (no_lease && (keeper->n == 0 || !keeper_is_ungoverned(keeper)))
 		return;
 
 	strlcpy(fresh.node, keeper->self.name, sizeof(fresh.node));
@@ -245,7 +268,10 @@ follow_disk(Keeper *keeper)
 	if (keeper->lease.pinned && keeper->lease.phase == LEASE_HOLDER)
 		fresh.held_epoch = Max(fresh.held_epoch, keeper->lease.epoch);
 	fresh.table_epoch = table_epoch(keeper);
-	fresh.roster = keeper->roster_next.generation > keeper->roster.generation ?
+	if (no_lease)
+		follow_any_list(keeper);
+	fresh.roster = no_lease ? keeper->persisted.roster :
+		keeper->roster_next.generation > keeper->roster.generation ?
 		keeper->roster_next : keeper->roster;
 	if (memcmp(&fresh, want, sizeof(fresh)) != 0)
 	{

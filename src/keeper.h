@@ -289,6 +289,7 @@ extern const char *keeper_why_no_candidate(const Keeper *keeper);
 /* The role that the others are told. */
 extern void keeper_choose_role(Keeper *keeper);
 extern bool keeper_is_ungoverned(const Keeper *keeper);
+extern bool keeper_has_no_lease(const Keeper *keeper);
 
 /* How long to let better candidates go first. */
 extern ClockTime keeper_stagger(const Keeper *keeper);

@@ -77,6 +77,14 @@ joins(const Keeper *keeper, const KeeperMember *member, ClockTime now)
 						 now) == NAME_FREE;
 }
 
+/* No lease of the instance, and none of tables anywhere, as far as it knows. */
+bool
+keeper_has_no_lease(const Keeper *keeper)
+{
+	return keeper->name[0] == '\0' && keeper->persisted.lease[0] == '\0' &&
+		!keeper_tables_exist(keeper);
+}
+
 /* No lease of the instance, neither now nor before, and not told to leave. */
 bool
 keeper_is_ungoverned(const Keeper *keeper)

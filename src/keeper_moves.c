@@ -407,12 +407,16 @@ keeper_moves_serve_box(Keeper *keeper, const KeeperBox *box, ClockTime now)
  * What it knew when the race began does not do: that may have been old, and another
  * node may have held it, written, and let go before this one won.  To acquire it
  * leaves in the row what it says of that, but not for whom it was reserved.
+ *
+ * Whoever holds it opens it before the row says so: if the store did not hear of it
+ * any more, nobody knows whether it has written.
  */
 void
 keeper_moves_note_source(Keeper *keeper, TableLease *lease)
 {
 	const LeaseState *state = &lease->state;
 	const LeaseWrote *last = NULL;
+	const LeaseRow *since = NULL;
 	bool		reserved = false;
 	bool		won = false;
 
@@ -429,9 +433,17 @@ keeper_moves_note_source(Keeper *keeper, TableLease *lease)
 		if (last == NULL || wrote->epoch > last->epoch ||
 			(wrote->epoch == last->epoch && wrote->lsn > last->lsn))
 			last = wrote;
+		if (member->row.holder[0] != '\0' &&
+			strcmp(member->row.holder, keeper->self.name) != 0 &&
+			(since == NULL || member->row.epoch > since->epoch))
+			since = &member->row;
 	}
 	if (!won)
+	{
 		lease->handed = reserved;
+		strlcpy(lease->doubt, since != NULL && since->epoch > last->epoch ?
+				since->holder : "", sizeof(lease->doubt));
+	}
 	strlcpy(lease->from, last != NULL ? last->sync_set : "", sizeof(lease->from));
 	lease->from_lsn = last != NULL ? last->lsn : 0;
 }
@@ -467,13 +479,26 @@ open_lease(Keeper *keeper, TableLease *lease)
 	opening_forget(lease->slot);
 }
 
+/* What this node wrote itself is here; what the one in doubt wrote is not. */
+static void
+ask_to_open(const Keeper *keeper, const TableLease *lease)
+{
+	bool		by_doubt = lease->doubt[0] != '\0' &&
+		(lease->from[0] == '\0' || strcmp(lease->from, keeper->self.name) == 0);
+	const char *from = by_doubt ? lease->doubt : lease->from;
+
+	opening_begin(lease->slot, lease->state.epoch, from,
+				  address_of(keeper, from), by_doubt ? 0 : lease->from_lsn,
+				  (lease->handed ? OPENING_HANDED : 0) |
+				  (lease->doubt[0] != '\0' ? OPENING_DOUBT : 0));
+}
+
 static void
 begin_opening(const Keeper *keeper, TableLease *lease, ClockTime now)
 {
 	lease->opening_epoch = lease->state.epoch;
 	lease->opening_until = now + clock_max(OPENING_MIN, clock_ms(lease->state.ttl_ms));
-	opening_begin(lease->slot, lease->state.epoch, lease->from,
-				  address_of(keeper, lease->from), lease->from_lsn);
+	ask_to_open(keeper, lease);
 }
 
 /*
@@ -522,8 +547,7 @@ keeper_moves_follow_opening(Keeper *keeper, TableLease *lease, ClockTime now)
 			opening_failed(keeper, lease, why, now);
 			break;
 		case OPENING_NONE:		/* forgotten: ask again */
-			opening_begin(lease->slot, state->epoch, lease->from,
-						  address_of(keeper, lease->from), lease->from_lsn);
+			ask_to_open(keeper, lease);
 			/* FALLTHROUGH */
 		case OPENING_PENDING:
 			if (now >= lease->opening_until)

@@ -386,7 +386,9 @@ fill_status(const Keeper *keeper, KeeperStatus *status, ClockTime now)
 	status->nmembers = keeper->n;
 	for (int i = 0; i < keeper->n; i++)
 		fill_member(keeper, i, &status->member[i]);
-	status->roster = keeper->roster;
+	/* sessions, too, take the list that they find, if no lease hangs on it */
+	status->roster = keeper_has_no_lease(keeper) ? keeper->persisted.roster :
+		keeper->roster;
 	status->margin = lease_margin(&keeper->lease, keeper->lease.ttl_ms);
 	status->renew_interval = lease_renew_interval(&keeper->lease);
 	status->look_interval = lease_look_interval(&keeper->lease);

@@ -73,6 +73,8 @@ typedef struct TableLease
 	char		from[LEASEHOLD_NAME_LEN];	/* who had it before; "": nobody */
 	uint64		from_lsn;		/* how far that had written; 0: not told */
 	bool		handed;			/* ... and handed it to this node */
+	char		doubt[LEASEHOLD_NAME_LEN];	/* had it since, and may have written
+											 * before it could say so; or "" */
 
 	ClockTime	last_renewal;
 	ClockTime	renewal_latency;

@@ -326,8 +326,8 @@ lease_best_row(const LeaseState *lease)
 
 /*
  * How many members may have been told that this epoch, or a later one, is used?
- * Surely not only those that could be won now and do not say so: if that is a
- * majority, whoever held it until now does not any more.
+ * Surely not only those that could be won now, or have been won, and do not say
+ * so: if that is a majority, whoever held it until now does not any more.
  */
 static int
 count_may_know(const LeaseState *lease, int64_t epoch, ClockTime now)
@@ -338,8 +338,10 @@ count_may_know(const LeaseState *lease, int64_t epoch, ClockTime now)
 	{
 		const LeaseMember *member = &lease->member[i];
 
-		n -= member->reachable && rule_takeable(lease, member, now) &&
-			member->row.wrote.epoch < epoch;
+		n -= member->reachable && member->row.wrote.epoch < epoch &&
+			(rule_takeable(lease, member, now) ||
+			 (lease->phase == LEASE_ACQUIRING &&
+			  rule_row_is_current(lease, &member->row)));
 	}
 	return n;
 }

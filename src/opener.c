@@ -114,10 +114,13 @@ run_guarded(Job *job, void (*work) (Job *))
 	MemoryContext context = CurrentMemoryContext;
 	char		why[OPENING_WHY_LEN];
 	volatile bool good = false;
+	ClockTime	left = (job->request.until - clock_now()) / CLOCK_MS;
 
 	PG_TRY();
 	{
-		enable_timeout_after(STATEMENT_TIMEOUT, WORK_TIMEOUT_MS);
+		/* once the keeper waits no more, clients may draw from the sequences */
+		enable_timeout_after(STATEMENT_TIMEOUT,
+							 (int) clock_max(1, clock_min(left, WORK_TIMEOUT_MS)));
 		work(job);
 		good = true;
 	}
@@ -400,7 +403,9 @@ fault_of_sources(const Job *job)
 static void
 move_sequences(Job *job)
 {
-	int			untold = plan_move_sequences(job->plan, PLAN_ALL_SEEN);
+	int			untold = plan_move_sequences(job->plan,
+									(job->request.how & OPENING_DOUBT) != 0 ?
+									own_turn() : PLAN_ALL_SEEN);
 	ListCell   *cell;
 
 	foreach(cell, job->plan->tables)
@@ -515,6 +520,7 @@ is_prepared(const Job *job)
 
 	return plan != NULL && plan->judged && plan->settled &&
 		job->request.kind == OPENING_TO_BEGIN &&
+		(job->request.how & OPENING_HANDED) != 0 &&
 		strcmp(plan->from, job->request.from) == 0 &&
 		plan->generation == pg_atomic_read_u32(&leasehold_tables->generation) &&
 		clock_now() < plan->made_at + PLAN_AGE_MAX;

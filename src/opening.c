@@ -239,7 +239,7 @@ wake_desks(uint32 desks)
 
 static void
 ask(int slot, OpeningKind kind, int64 key, const char *from,
-	const char *address, uint64 lsn)
+	const char *address, uint64 lsn, uint32 how)
 {
 	OpeningRequest request = {0};
 
@@ -249,6 +249,7 @@ ask(int slot, OpeningKind kind, int64 key, const char *from,
 	strlcpy(request.from, from, sizeof(request.from));
 	strlcpy(request.address, address, sizeof(request.address));
 	request.lsn = lsn;
+	request.how = how;
 	request.asked_at = clock_now();
 	request.until = request.asked_at + OPENING_TIME;
 	if (strcmp(from, settings_node_name()) != 0)
@@ -314,7 +315,7 @@ opening_prepare(int slot, int64 seq, const char *from, const char *address)
 		(judge(slot, OPENING_TO_PREPARE, seq, why) != OPENING_FAILED ||
 		 clock_now() < request->asked_at + RETRY_AFTER))
 		return;
-	ask(slot, OPENING_TO_PREPARE, seq, from, address, 0);
+	ask(slot, OPENING_TO_PREPARE, seq, from, address, 0, 0);
 }
 
 OpeningState
@@ -325,7 +326,7 @@ opening_prepared(int slot, int64 seq, char *why)
 
 void
 opening_begin(int slot, int64 epoch, const char *from, const char *address,
-			  uint64 lsn)
+			  uint64 lsn, uint32 how)
 {
 	OpeningRequest *request = current_request(slot);
 
@@ -338,7 +339,8 @@ opening_begin(int slot, int64 epoch, const char *from, const char *address,
 		address = request->address;
 	}
 	/* a position is of no use if nobody can be asked for what led to it */
-	ask(slot, OPENING_TO_BEGIN, epoch, from, address, from[0] != '\0' ? lsn : 0);
+	ask(slot, OPENING_TO_BEGIN, epoch, from, address, from[0] != '\0' ? lsn : 0,
+		how);
 }
 
 /*

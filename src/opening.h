@@ -53,6 +53,7 @@ typedef struct OpeningRequest
 	char		from[LEASEHOLD_NAME_LEN];
 	char		address[256];
 	uint64		lsn;
+	uint32		how;			/* OPENING_ flags of opening_begin() */
 	uint32		desks;			/* which of them are concerned, a bit each */
 	ClockTime	asked_at;
 	ClockTime	until;
@@ -115,9 +116,17 @@ extern PGDLLEXPORT OpeningState opening_prepared(int slot, int64 seq, char *why)
  *		it is only looked how far this node has come, and said in the log, sequences
  *		are moved on with a margin for what may come yet, and it does not fail.  Ends
  *		within OPENING_TIME and a little.
+ *
+ *		"how": OPENING_HANDED, it was handed to this node, right after that was
+ *		prepared; OPENING_DOUBT, yet another node has held it since, which may have
+ *		written and did not come to say so: the margin is for its rows.
  */
+#define OPENING_HANDED		1
+#define OPENING_DOUBT		2
+
 extern PGDLLEXPORT void opening_begin(int slot, int64 epoch, const char *from,
-									  const char *address, uint64 lsn);
+									  const char *address, uint64 lsn,
+									  uint32 how);
 extern PGDLLEXPORT OpeningState opening_state(int slot, int64 epoch, char *why);
 
 /* Nothing is to be waited for any more. */

@@ -122,7 +122,8 @@ openertest_begin(PG_FUNCTION_ARGS)
 
 	opening_begin(slot_of(fcinfo), PG_GETARG_INT64(1),
 				  text_to_cstring(PG_GETARG_TEXT_PP(2)),
-				  text_to_cstring(PG_GETARG_TEXT_PP(5)), PG_GETARG_LSN(3));
+				  text_to_cstring(PG_GETARG_TEXT_PP(5)), PG_GETARG_LSN(3),
+				  PG_GETARG_LSN(3) != 0 ? OPENING_HANDED : 0);
 	return wait_for(fcinfo, opening_state, PG_GETARG_INT64(1), began, PG_GETARG_INT32(4));
 }
 

@@ -67,6 +67,9 @@ sub scenario
 
 	$target->wait_streaming($old);
 	wait_known($old, $target);
+	# it may have begun to stream before it was told by which slot
+	wait_until('the target has its slot', sub {
+			$old->ask("SELECT active FROM pg_replication_slots WHERE slot_name = 'leasehold_$target->{leasehold_name}'") eq 't' });
 	my $writer = $group->start_writer('multi', connections => 2, epoch => 1, rate => 100, retry => 20);
 	$writer->wait_acks(20);
 	my $fault = clock_now();

@@ -677,6 +677,34 @@ test_what_is_found_while_it_races(void **state)
 	}
 }
 
+/* What a minority knew is not taken for used because the rest is being won. */
+static void
+test_what_is_found_beside_a_minority(void **state)
+{
+	LeaseWrote	wrote;
+
+	start(3);
+	lease.highest_epoch = EPOCH + 2;
+	set_wrote(&member[0].wrote, 4, EPOCH, 0x6000);
+	member[0].version += 7;
+	lease.eager = false;
+	for (int i = 0; i < 3; i++)
+		look(i);
+	wrote = lease_wrote(&lease, now);
+	assert_wrote(&wrote, 3, 5, 0x5000);
+	lease.eager = true;
+	pass_ms(1);
+	assert_int_equal(lease.phase, LEASE_ACQUIRING);
+	ask(1, LEASE_OP_ACQUIRE);
+	wrote = lease_wrote(&lease, now);
+	assert_wrote(&wrote, 3, 5, 0x5000);
+	/* and so it says when it gives up */
+	pass_ms(2 * TTL);
+	assert_int_not_equal(lease.phase, LEASE_ACQUIRING);
+	ask(1, LEASE_OP_RELEASE);
+	assert_wrote(&sent.wrote, 3, 5, 0x5000);
+}
+
 int
 main(void)
 {
@@ -706,6 +734,7 @@ main(void)
 		cmocka_unit_test(test_how_far_it_wrote),
 		cmocka_unit_test(test_what_was_found_is_restored),
 		cmocka_unit_test(test_what_is_found_while_it_races),
+		cmocka_unit_test(test_what_is_found_beside_a_minority),
 	};
 
 	return cmocka_run_group_tests_name("lease_timeline", tests, NULL, NULL);
