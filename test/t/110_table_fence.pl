@@ -109,6 +109,15 @@ $node->safe_psql('second', 'CREATE TABLE a (id integer); CREATE TABLE far (id in
 $node->safe_psql('postgres', 'CREATE DATABASE empty');
 my $file = $node->basedir . '/copied';
 append_to_file($file, "7000\t1\n");
+my $version = int($node->safe_psql('postgres', 'SHOW server_version_num') / 10000);
+$node->safe_psql('postgres', <<'SQL') if $version >= 18;
+-- keys with a time in them, and columns that are worked out when they are read
+CREATE TABLE tp (id int4range, during daterange, PRIMARY KEY (id, during WITHOUT OVERLAPS));
+CREATE TABLE tc (id int4range, during daterange, FOREIGN KEY (id, PERIOD during) REFERENCES tp (id, PERIOD during));
+INSERT INTO tp VALUES ('[1,2)', '[2020-01-01,2030-01-01)'), ('[2,3)', '[2020-01-01,2030-01-01)');
+CREATE TABLE g (id integer PRIMARY KEY, v integer, twice integer GENERATED ALWAYS AS (v * 2) VIRTUAL);
+INSERT INTO g VALUES (1, 1);
+SQL
 
 sub protect
 {
@@ -138,6 +147,7 @@ is($fence->call("slot('x')"), '0', 'a slot for lease x');
 is($fence->call("slot('y')"), '1', 'a slot for lease y');
 protect($_, 'x') foreach qw(a p i fp mv gone);
 protect($_, 'y') foreach qw(a2 m2 fc d12 apart);
+protect($_, 'x') foreach $version >= 18 ? qw(tp g) : ();
 protect('elsewhere', 'z');
 protect('far', 'x', 'second');
 
@@ -243,6 +253,31 @@ foreach (
 	# a table of a protected name that is filled as it is made
 	[ 'CREATE TABLE elsewhere AS SELECT 1', 'CREATE TABLE AS on a new table' ],
 	[ 'SELECT 1 AS x INTO elsewhere', 'SELECT INTO on a new table' ],
+	# what 17 and 18 brought
+	$version < 17 ? () : (
+	[ 'MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE RETURNING merge_action(), a.id', 'MERGE on table "public.a"' ],
+	[ 'MERGE INTO a USING b ON a.id = b.id WHEN NOT MATCHED BY SOURCE THEN DELETE', 'MERGE on table "public.a"' ],
+	[ 'WITH w AS (MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE RETURNING a.id) SELECT * FROM w', 'SELECT on table "public.a"' ],
+	[ 'WITH w AS (MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE RETURNING a.id) INSERT INTO raw SELECT * FROM w', 'INSERT on table "public.a"' ],
+	[ 'COPY (MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN DELETE RETURNING a.id) TO STDOUT', 'MERGE on table "public.a"' ],
+	[ 'MERGE INTO va USING b ON va.id = b.id WHEN MATCHED THEN DELETE', 'MERGE on table "public.a"' ],
+	[ 'MERGE INTO vt USING b ON false WHEN NOT MATCHED THEN INSERT VALUES (6000 + b.id, 1)', 'INSERT on table "public.a"' ],
+	[ 'MERGE INTO p USING b ON p.id = b.id WHEN NOT MATCHED BY SOURCE THEN DELETE', 'MERGE on table "public.p"' ],
+	[ "COPY a FROM '$file' (ON_ERROR ignore)", 'COPY on table "public.a"' ],
+	[ 'ALTER TABLE a SET ACCESS METHOD DEFAULT', 'ALTER TABLE on table "public.a"' ]),
+	$version < 18 ? () : (
+	[ 'UPDATE a SET v = 1 RETURNING old.v, new.v', 'UPDATE on table "public.a"' ],
+	[ 'INSERT INTO a VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET v = 2 RETURNING old.v', 'INSERT on table "public.a"' ],
+	[ 'DELETE FROM va RETURNING old.*, new.*', 'DELETE on table "public.a"' ],
+	[ 'UPDATE g SET v = 2', 'UPDATE on table "public.g"' ],
+	[ 'ALTER TABLE a ADD COLUMN w integer GENERATED ALWAYS AS (v * 2) VIRTUAL', 'ALTER TABLE on table "public.a"' ],
+	[ 'ALTER TABLE g ALTER twice SET EXPRESSION AS (v * 3)', 'ALTER TABLE on table "public.g"' ],
+	[ 'ALTER TABLE a ADD CONSTRAINT n NOT NULL v NOT VALID', 'ALTER TABLE on table "public.a"' ],
+	[ 'ALTER TABLE a ADD CONSTRAINT n CHECK (v > 0) NOT ENFORCED', 'ALTER TABLE on table "public.a"' ],
+	[ 'ALTER TABLE fc ALTER CONSTRAINT fc_id_fkey NOT ENFORCED', 'ALTER TABLE on table "public.fc"' ],
+	[ q{INSERT INTO tp VALUES ('[9,10)', '[2020-01-01,2030-01-01)')}, 'INSERT on table "public.tp"' ],
+	[ q{DELETE FROM tp WHERE id = '[1,2)'}, 'DELETE on table "public.tp"' ],
+	[ "COPY a FROM '$file' (ON_ERROR ignore, REJECT_LIMIT 1)", 'COPY on table "public.a"' ]),
 ) {
 	my ($sql, $what) = @$_;
 	$fence->refused($sql, qr/cannot execute $what: this node does not hold lease "[xyz]"/);
@@ -257,6 +292,8 @@ $fence->refused('INSERT INTO m VALUES (102, 1)', $unheld->('m2'), 'a row that is
 $fence->refused('INSERT INTO d VALUES (1), (60)', $unheld->('d12'), 'one that is routed two levels down');
 $fence->refused('UPDATE m SET id = 150 WHERE id = 1', $unheld->('m2'), 'a row that is moved there');
 $fence->refused('UPDATE m SET v = 1', $unheld->('m2'), 'rows changed there by way of the parent');
+$fence->refused("MERGE INTO m USING b ON m.id = b.id WHEN NOT MATCHED BY SOURCE THEN UPDATE SET v = 1 $_", $unheld->('m2'), "MERGE, the same $_")
+  foreach $version >= 17 ? ('', 'RETURNING merge_action()') : ();
 {
 	my ($ret, $wout, $werr) = $node->psql('postgres', 'INSERT INTO a VALUES (6000)', replication => 'database');
 	like($werr, qr/cannot execute INSERT on table "public\.a"/, 'refused: SQL in a walsender');
@@ -306,7 +343,18 @@ foreach my $sql (
 	q{BEGIN; INSERT INTO b VALUES (6002); PREPARE TRANSACTION 'x'}, q{ROLLBACK PREPARED 'x'},
 	'CREATE DATABASE third', 'DROP DATABASE third', 'CREATE ROLE third; DROP ROLE third', 'DISCARD ALL',
 	'BEGIN; DECLARE c CURSOR FOR SELECT * FROM a; FETCH 10 FROM c; COMMIT', 'CREATE SUBSCRIPTION sub CONNECTION \'\' PUBLICATION p WITH (connect = false)',
-	'ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub')
+	'ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub',
+	$version < 17 ? () : (
+	'MERGE INTO b USING a ON a.id = b.id WHEN MATCHED THEN UPDATE SET v = 3 WHEN NOT MATCHED BY SOURCE THEN DELETE RETURNING merge_action(), a.v',
+	'WITH w AS (MERGE INTO b USING a ON a.id = b.id WHEN MATCHED THEN UPDATE SET v = a.v RETURNING b.id) SELECT * FROM w, a WHERE a.id = w.id',
+	'MERGE INTO m USING b ON m.id = b.id WHEN MATCHED THEN UPDATE SET v = 1',
+	"COPY b FROM '$file' (ON_ERROR ignore)", 'SET transaction_timeout = 10000; INSERT INTO b VALUES (6003)',
+	q{CREATE SUBSCRIPTION sub CONNECTION '' PUBLICATION p WITH (connect = false, origin = none, run_as_owner = true, failover = true, two_phase = true)},
+	'ALTER SUBSCRIPTION sub SET (slot_name = NONE); DROP SUBSCRIPTION sub'),
+	$version < 18 ? () : (
+	'UPDATE b SET v = 4 RETURNING old.v, new.v', 'SELECT twice FROM g', 'ANALYZE ONLY p', 'VACUUM ONLY p', 'COPY mv TO STDOUT',
+	q{INSERT INTO tc VALUES ('[1,2)', '[2021-01-01,2022-01-01)')},
+	q{SELECT pg_restore_relation_stats('schemaname', 'public', 'relname', 'a', 'relpages', 1)}, q{SELECT pg_clear_attribute_stats('public', 'a', 'v', false)}))
 {
 	$fence->allowed($sql);
 }
@@ -335,7 +383,13 @@ foreach my $sql (
 	'ALTER TABLE a ADD COLUMN w integer DEFAULT 7', 'ALTER TABLE a ALTER w TYPE bigint', 'CREATE INDEX CONCURRENTLY w ON a (w)', 'ALTER TABLE a DROP COLUMN w',
 	'REFRESH MATERIALIZED VIEW mv', 'ALTER TABLE p ATTACH PARTITION outside FOR VALUES FROM (200) TO (300)', 'INSERT INTO outside VALUES (201)',
 	'ALTER TABLE p DETACH PARTITION outside', 'BEGIN; INSERT INTO a VALUES (6006); SAVEPOINT q; DELETE FROM a WHERE id > 6000; ROLLBACK TO q; COMMIT',
-	'CALL committing()', 'SELECT slow_loop(0)', 'BEGIN; INSERT INTO a VALUES (6007); INSERT INTO b VALUES (6007); COMMIT', 'DELETE FROM a WHERE id > 100')
+	'CALL committing()', 'SELECT slow_loop(0)', 'BEGIN; INSERT INTO a VALUES (6007); INSERT INTO b VALUES (6007); COMMIT', 'DELETE FROM a WHERE id > 100',
+	$version < 17 ? () : (
+	'MERGE INTO a USING b ON a.id = b.id WHEN MATCHED THEN UPDATE SET v = 1 WHEN NOT MATCHED BY SOURCE THEN UPDATE SET v = 2 RETURNING merge_action(), a.id',
+	'WITH w AS (MERGE INTO va USING b ON va.id = b.id WHEN MATCHED THEN UPDATE SET v = 3 RETURNING va.id) SELECT * FROM w'),
+	$version < 18 ? () : (
+	'UPDATE a SET v = 1 RETURNING old.v, new.v', 'UPDATE g SET v = 2 RETURNING old.twice, new.twice', 'ALTER TABLE g ALTER twice SET EXPRESSION AS (v * 3)',
+	q{DELETE FROM tp WHERE id = '[2,3)'}))
 {
 	$fence->allowed($sql, "held: $sql");
 }
@@ -453,6 +507,15 @@ across('ALTER TABLE', [ 'BEGIN', 'ALTER TABLE a ADD w integer' ], $lose, 'COMMIT
 across('a write rolled back to a savepoint', [ 'BEGIN', 'SAVEPOINT q', $write, 'ROLLBACK TO q' ], $lose, 'COMMIT', $refused, $lost);
 across('only read', [ 'BEGIN', 'SELECT * FROM a' ], $lose, 'COMMIT', qr/^C:COMMIT Z$/);
 across('only another table written', [ 'BEGIN', 'UPDATE b SET v = 9 WHERE id = 1', 'SELECT * FROM a FOR KEY SHARE' ], $lose, 'COMMIT', qr/^C:COMMIT Z$/);
+if ($version >= 17)
+{
+	my $merge = 'MERGE INTO a USING (VALUES (1)) AS s (id) ON a.id = s.id WHEN MATCHED THEN UPDATE SET v = a.v + 1 RETURNING a.id';
+	across('MERGE RETURNING', [ 'BEGIN', $merge ], $lose, 'COMMIT', $refused, $lost);
+	across('... read by a cursor opened earlier', [ 'BEGIN', "CREATE FUNCTION pg_temp.f() RETURNS SETOF integer LANGUAGE sql AS '$merge'", 'DECLARE c CURSOR FOR SELECT * FROM pg_temp.f()' ],
+		$lose, 'FETCH 1 FROM c', $refused, qr/cannot execute MERGE on table "public\.a"/);
+	across('a row merged where it was held', [ 'BEGIN', 'MERGE INTO m USING (VALUES (171)) AS s (id) ON m.id = s.id WHEN NOT MATCHED THEN INSERT VALUES (s.id, 1)' ],
+		$lose_y, 'COMMIT', $refused, qr/cannot commit: lease "y" of table "public\.m2" was lost/);
+}
 across('COPY', [ 'BEGIN', "COPY a FROM '$file'" ], $lose, 'COMMIT', $refused, $lost);
 {
 	take('x', 700);
