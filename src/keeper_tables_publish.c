@@ -145,6 +145,18 @@ is_change(const TableStatus *before, const TableStatus *status)
 		(status->state == NODE_HOLDER && before->epoch != status->epoch);
 }
 
+/* Who has come to hold it, and was not there when the nodes were read. */
+static bool
+is_new(const Keeper *keeper, const char *holder)
+{
+	if (holder[0] == '\0' || strcmp(holder, keeper->self.name) == 0)
+		return false;
+	for (int i = 0; i < keeper->nnodes; i++)
+		if (strcmp(keeper->node[i].name, holder) == 0)
+			return false;
+	return true;
+}
+
 void
 keeper_tables_publish_status(Keeper *keeper, ClockTime now)
 {
@@ -168,6 +180,10 @@ keeper_tables_publish_status(Keeper *keeper, ClockTime now)
 			pg_atomic_fetch_add_u32(&leasehold_tables->changes, 1);
 			shared_wake_steward();
 		}
+		/* clients are told where it can be reached */
+		if (strcmp(leasehold_tables->status[lease->slot].holder, status.holder) != 0 &&
+			is_new(keeper, status.holder))
+			keeper->nodes_wanted = now;
 		leasehold_tables->status[lease->slot] = status;
 		lease->status_due = false;
 	}
